@@ -1,0 +1,5 @@
+"""``python -m supercorrect_agent.cli``."""
+
+from supercorrect_agent.cli import main
+
+main()

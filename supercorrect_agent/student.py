@@ -1,0 +1,162 @@
+"""What the student is asked, by whichever graph: to solve, to review, and to go on from a corrected step."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+
+from supercorrect_agent.calls import Effect, Flow, Reply, ask, model_name
+from supercorrect_agent.models import can_prefill, continue_message_kwargs
+from supercorrect_agent.prompts import (
+    DEFAULT_PROMPTS,
+    Prompt,
+    PromptSet,
+    load_prompts,
+    render_prompt,
+    review_messages,
+    student_messages,
+)
+from supercorrect_agent.templates import critique_prefix, parse_critique, parse_solution, splice_correction
+from supercorrect_agent.types import Call, Critique, Solution
+
+Continuation = Literal["prefill", "splice", ""]
+REVIEW_STOP = "</Correction>"
+_CORRECTION_TAG = re.compile(r"<\s*(/?)\s*correction\b[^<>]{0,20}>", re.IGNORECASE)
+_STEP_TAG = re.compile(r"<\s*(/?)\s*step\s{0,3}(\d{1,3})[^<>\d]{0,20}>", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The circumstances of one call: the node's config, the sampling arguments and the round."""
+
+    config: RunnableConfig
+    sampling: dict[str, Any] = field(default_factory=dict)
+    round: int = 0
+
+
+@dataclass(frozen=True)
+class Student:
+    """A chat model and the prompts it was trained with (or is to be asked with)."""
+
+    model: BaseChatModel
+    prompts: PromptSet
+
+    @property
+    def name(self) -> str:
+        return model_name(self.model)
+
+    def read(self, raw: str) -> Solution:
+        """The solution in a text that this student wrote."""
+        return parse_solution(raw, model=self.name)
+
+    def solve(self, question: str, turn: Turn) -> Effect[Reply]:
+        """Asks for a solution of the problem."""
+        return self._ask("student_solve", self.prompts.solve, student_messages(self.prompts, question), turn)
+
+    def review(
+        self, question: str, solution: Solution, turn: Turn, forced: Critique | None = None
+    ) -> Flow[tuple[Critique, Call]]:
+        """Asks for the student's own critique of a solution, without any reference (METHOD B3).
+
+        Args:
+            question: The problem's text.
+            solution: The solution under review.
+            turn: The circumstances.
+            forced: A critique to whose step the review is forced (METHOD B4). A model that cannot continue a
+                message reviews freely instead, and may name another step.
+        """
+        prefix = critique_prefix(solution, forced)[0] if forced and can_prefill(self.model) else None
+        messages = review_messages(self.prompts, question, solution.raw, prefix=prefix)
+        stopping = Turn(turn.config, {**turn.sampling, "stop": [REVIEW_STOP]}, turn.round)
+        reply: Reply = yield self._ask("student_review", self.prompts.review, messages, stopping)
+        text = close_correction((prefix or "") + reply.text, truncated=reply.truncated)
+        return parse_critique(text, author=self.name), reply.call
+
+    def correct(
+        self, question: str, solution: Solution, critique: Critique, turn: Turn, *, keep_prefix: bool = True
+    ) -> Flow[tuple[str, Continuation, Call]]:
+        """Asks for the rest of a solution from the corrected step on.
+
+        Args:
+            question: The problem's text.
+            solution: The solution to correct.
+            critique: Where and how it is wrong.
+            turn: The circumstances.
+            keep_prefix: Off: everything is written anew.
+
+        Returns:
+            The whole revised text, how it came about (``prefill``: the model went on from the partial
+            message; ``splice``: it was asked for the rest, which was put behind the kept text; "": written
+            anew, because no prefix could or should be kept), and the call.
+        """
+        kept = kept_text(solution, critique) if keep_prefix else ""
+        if not kept:
+            messages = [*student_messages(self.prompts, question), AIMessage(solution.raw)]
+            messages.append(HumanMessage(_again_words(critique)))
+            reply: Reply = yield self._ask("student_correct", self.prompts.solve, messages, turn)
+            return reply.text, "", reply.call
+        if can_prefill(self.model):
+            messages = student_messages(self.prompts, question, partial=kept)
+            reply = yield self._ask("student_correct", self.prompts.solve, messages, turn)
+            return kept + reply.text, "prefill", reply.call
+        messages = [HumanMessage(render_prompt(self.prompts.continue_, problem=question, prefix=kept))]
+        reply = yield self._ask("student_correct", self.prompts.continue_, messages, turn)
+        return kept + after_step(reply.text, critique.step or 0), "splice", reply.call
+
+    def _ask(self, name: str, prompt: Prompt, messages: list[BaseMessage], turn: Turn) -> Effect[Reply]:
+        prefilled = isinstance(messages[-1], AIMessage)
+        return ask(
+            self.model,
+            messages,
+            role="student",
+            name=name,
+            prompt=f"{prompt.id}@{prompt.version}",
+            config=turn.config,
+            round=turn.round,
+            sampling=turn.sampling,
+            extra=continue_message_kwargs(self.model) if prefilled else None,
+        )
+
+
+def prompts_beside(model: BaseChatModel) -> PromptSet:
+    """The prompts a local checkpoint was trained with, in ``prompts.toml`` beside it; else the default."""
+    folder = getattr(model, "model_path", None)
+    path = Path(folder) / "prompts.toml" if folder else None
+    return load_prompts(path) if path and path.is_file() else DEFAULT_PROMPTS
+
+
+def kept_text(solution: Solution, critique: Critique) -> str:
+    """The steps before the wrong one and its correction, verbatim; "" where there is no step to correct."""
+    step = critique.step
+    if step is None or not 1 <= step <= len(solution.steps) or not critique.correction.strip():
+        return ""
+    return splice_correction(solution, critique)
+
+
+def after_step(text: str, step: int) -> str:
+    """The part of a reply behind step ``step``: models asked for the rest often repeat what is there."""
+    tags = [(int(tag[2]), tag) for tag in _STEP_TAG.finditer(text)]
+    later = next((tag.start() for number, tag in tags if number > step and not tag[1]), None)
+    if later is not None:
+        return text[later:]
+    return text[max((tag.end() for _, tag in tags if tag[1]), default=0) :]
+
+
+def close_correction(text: str, *, truncated: bool) -> str:
+    """Adds the closing tag that the stop string swallowed; a correction cut by the token limit stays open."""
+    tags = _CORRECTION_TAG.findall(text)
+    return text + REVIEW_STOP if tags and tags[-1] == "" and not truncated else text
+
+
+def _again_words(critique: Critique) -> str:
+    if critique.step is None:
+        return "No final answer can be read from this. Write the whole solution again, in the same layout."
+    why = f"Step {critique.step} is wrong: {critique.cause}\n"
+    should = f"It should be: {critique.correction}\n" if critique.correction.strip() else ""
+    return f"{why}{should}Write the whole solution again, in the same layout."

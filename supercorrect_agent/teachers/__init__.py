@@ -1,0 +1,109 @@
+"""Teachers: who finds the first wrong step of a solution, says why, and writes the step as it should be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableConfig
+
+from supercorrect_agent.errors import ConfigError
+from supercorrect_agent.types import Call, Critique, Problem, Solution
+
+if TYPE_CHECKING:
+    from supercorrect_agent.prompts import PromptSet
+
+Critiqued = tuple[Critique, tuple[Call, ...]]
+Written = tuple[Solution | None, tuple[Call, ...]]
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """Judges solutions and writes hierarchical ones. Calls that it made are returned with the result.
+
+    With ``reference`` a critique is *grounded* (the teacher sees the true answer); the solving graph never
+    passes one. A teacher that cannot judge a problem at all raises ``TeacherError``.
+    """
+
+    name: str
+
+    def critique(
+        self,
+        question: str,
+        solution: Solution,
+        *,
+        reference: Problem | None = None,
+        config: RunnableConfig | None = None,
+    ) -> Critiqued: ...
+
+    async def acritique(
+        self,
+        question: str,
+        solution: Solution,
+        *,
+        reference: Problem | None = None,
+        config: RunnableConfig | None = None,
+    ) -> Critiqued: ...
+
+    def write_solution(self, problem: Problem, config: RunnableConfig | None = None) -> Written: ...
+
+    async def awrite_solution(self, problem: Problem, config: RunnableConfig | None = None) -> Written: ...
+
+
+@runtime_checkable
+class RevisingTeacher(Teacher, Protocol):
+    """A teacher that can write a critique again, given an inspector's notes on it."""
+
+    def revise(
+        self,
+        question: str,
+        solution: Solution,
+        critique: Critique,
+        notes: str,
+        *,
+        reference: Problem | None = None,
+        config: RunnableConfig | None = None,
+    ) -> Critiqued: ...
+
+    async def arevise(
+        self,
+        question: str,
+        solution: Solution,
+        critique: Critique,
+        notes: str,
+        *,
+        reference: Problem | None = None,
+        config: RunnableConfig | None = None,
+    ) -> Critiqued: ...
+
+
+def as_teacher(spec: str | BaseChatModel | Teacher, prompts: PromptSet | None = None) -> Teacher:
+    """Makes a teacher of whatever a role may be given as.
+
+    Args:
+        spec: A teacher (returned as it is), a chat model, ``"sandbox"`` for the symbolic teacher of the
+            sandbox, or any other string that ``load_chat_model`` takes.
+        prompts: The prompts of an LLM teacher; the default ones if None.
+
+    Raises:
+        ConfigError: ``spec`` is none of these.
+        ModelError: The named model cannot be loaded.
+    """
+    if isinstance(spec, str):
+        if spec == "sandbox":
+            from supercorrect_agent.sandbox.teacher import SandboxTeacher
+
+            return SandboxTeacher()
+        from supercorrect_agent.models import load_chat_model
+
+        spec = load_chat_model(spec)
+    if isinstance(spec, BaseChatModel):
+        from supercorrect_agent.teachers.llm import LLMTeacher
+
+        return LLMTeacher(spec, prompts)
+    if isinstance(spec, Teacher):
+        return spec
+    raise ConfigError(
+        f"`teacher` is a {type(spec).__name__}. "
+        "Pass a chat model, a Teacher, or a string such as 'openai:NAME'."
+    )

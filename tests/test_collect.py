@@ -1,0 +1,185 @@
+"""Collecting: what is stored, what a second call leaves out, and how failures end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supercorrect_agent.errors import DataError, ModelError
+from supercorrect_agent.sandbox.world import generate_problems
+from supercorrect_agent.store import open_store
+from tests.pupil import Pupil, Sheet, ending, right_solution, wrong_solution
+from tests.tiny import build_tiny_model
+from training import collect
+from training.config import CollectionConfig
+from training.pairs import build_preference_dataset
+from training.sft_rows import build_sft_dataset
+from training.sources import load_problems
+
+PROBLEMS = generate_problems("train", 4, seed=0)
+MISSED = "<Evaluate>ok</Evaluate></Step4>\n<Answer>\\boxed{1}</Answer>"
+
+
+def make_pupil(count: int = 4) -> Pupil:
+    """Every second problem is right at first; the others miss their error when asked to review."""
+    sheets = {}
+    for place, problem in enumerate(PROBLEMS[:count]):
+        write = wrong_solution if place % 2 else right_solution
+        sheets[problem.question] = Sheet(write(problem), MISSED, ending(problem), write(problem))
+    return Pupil(sheets=sheets)
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, pupil: Pupil, store: Path, **settings: Any
+) -> tuple[dict[str, Any], list[str]]:
+    monkeypatch.setattr(collect, "load_chat_model", lambda spec, **options: pupil)
+    said: list[str] = []
+    base = {"student": "vllm:pupil", "prompts": "default", "n": 4, "store": store}
+    config = CollectionConfig.model_validate({**base, **settings})
+    return collect.run_collect(config, say=said.append), said
+
+
+def test_traces_are_stored_and_make_rows_of_every_kind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    summary, said = run(monkeypatch, make_pupil(), tmp_path)
+    assert (summary["collected"], summary["attempts"], summary["right_first"], summary["right_final"]) == (
+        4,
+        4,
+        2,
+        4,
+    )
+    assert summary["tokens"]["student"] == 15 * (4 + 2 + 2)  # four attempts, two reviews, two corrections
+    assert said[-1].startswith("collect: 4/4 traces")
+    assert "right at first 50.0%" in said[-1]
+    traces = list(open_store(tmp_path))
+    assert build_sft_dataset(traces, no_error_share=0.5)[1].kept_by_kind == {"review": 4, "solve": 4}
+    assert build_preference_dataset(traces, solve_pairs=True)[1].kept_by_kind == {"missed": 2, "solve": 2}
+
+
+def test_a_second_call_collects_only_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run(monkeypatch, make_pupil(), tmp_path, n=2)
+    seen: list[str] = []
+    monkeypatch.setattr(collect, "load_chat_model", lambda spec, **options: make_pupil())
+    config = CollectionConfig(student="vllm:pupil", prompts="default", n=4, store=tmp_path, samples=2)
+    summary = collect.run_collect(config, say=seen.append, on_trace=lambda trace: seen.append(trace.id))
+    assert (summary["collected"], summary["skipped"]) == (6, 2)
+    assert len(open_store(tmp_path).keys()) == 8
+    assert run(monkeypatch, make_pupil(), tmp_path, samples=2)[0]["collected"] == 0
+
+
+def test_a_run_that_failed_is_kept_and_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    summary, _ = run(monkeypatch, make_pupil(count=3), tmp_path, write_template=False)
+    assert (summary["collected"], summary["errors"]) == (4, 1)
+    again, _ = run(monkeypatch, make_pupil(), tmp_path, write_template=False)
+    assert (again["collected"], again["skipped"], again["errors"]) == (1, 3, 0)
+
+
+def test_nothing_is_stored_when_no_run_succeeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"first 4 problems all failed.*no sheet"):
+        run(monkeypatch, make_pupil(count=0), tmp_path)
+    assert list(open_store(tmp_path)) == []
+
+
+def call_main(monkeypatch: pytest.MonkeyPatch, *flags: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["collect", *flags])
+    return collect.main()
+
+
+def test_a_server_that_is_not_there_ends_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--student", "vllm:m@http://127.0.0.1:9/v1", "--n", "2", "--store", str(tmp_path)]
+    assert call_main(monkeypatch, *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: The first 2 problems all failed:")
+    assert "--student" in error
+
+
+def test_a_store_that_cannot_be_written_ends_before_any_call(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    flags = ["--n", "2", "--store", str(tmp_path / "file" / "traces")]
+    monkeypatch.setattr(collect, "load_chat_model", lambda spec, **options: pytest.fail("a model was loaded"))
+    assert call_main(monkeypatch, *flags) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.integration
+def test_ctrl_c_keeps_what_was_collected(tmp_path: Path) -> None:
+    model, store = build_tiny_model(tmp_path / "model", context=2048), tmp_path / "traces.jsonl"
+    flags = ["--student", f"local:{model}", "--n", "5000", "--store", str(store), "--concurrency", "4"]
+    command = [sys.executable, "-m", "training.collect", *flags, "--max_new_tokens", "8"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        deadline = time.monotonic() + 240
+        while not (store.exists() and store.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.strip().splitlines()[-1].startswith("interrupted: what was finished is saved")
+    assert "Traceback" not in error
+    kept = [json.loads(line) for line in store.read_text().splitlines()]
+    assert kept
+    assert store.read_text().endswith("\n")
+
+
+# Problem files
+
+
+def write_lines(path: Path, *lines: Any) -> str:
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n")
+    return str(path)
+
+
+def test_gsm8k_lines_are_read_as_they_are(tmp_path: Path) -> None:
+    answer = "She sold 48/2 = <<48/2=24>>24 clips.\nIn all 48+24 = <<48+24=72>>72.\n#### 1,072"
+    file = write_lines(tmp_path / "gsm8k.jsonl", {"question": "How many?", "answer": answer})
+    problem = load_problems(file)[0]
+    assert (problem.answer, problem.source, problem.split) == ("1072", "gsm8k", "train")
+    assert problem.reference_solution == "She sold 48/2 = 24 clips.\nIn all 48+24 = 72."
+
+
+def test_other_fields_of_a_problem_file(tmp_path: Path) -> None:
+    file = write_lines(
+        tmp_path / "own.jsonl",
+        {"problem": "1+1?", "answer": 2, "solution": "Count.", "id": 7, "split": "test"},
+        "",
+        {"question": "2+2?", "reference_solution": "Double."},
+    )
+    first, second = load_problems(file, split="train")
+    assert (first.id, first.answer, first.reference_solution, first.split) == ("7", "2", "Count.", "test")
+    assert (second.answer, second.reference_solution, second.split) == (None, "Double.", "train")
+    assert [problem.question for problem in load_problems(file, n=1, seed=0)] in (["1+1?"], ["2+2?"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "problems.jsonl:1 is not JSON"),
+        ('{"answer": 1}', "problems.jsonl:1 has no `question`"),
+        ("[1]", "has no `question`"),
+        ("", "holds no problems"),
+    ],
+)
+def test_an_unusable_problem_file_names_its_line(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(DataError) as error:
+        load_problems(write_lines(tmp_path / "problems.jsonl", line))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("nowhere.jsonl", "cannot be read"), ("sandbox:moon", "not a split"), ("sandbox:dev", "--n")],
+)
+def test_an_unusable_source_says_what_to_pass(source: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_problems(source)

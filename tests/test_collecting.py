@@ -1,0 +1,213 @@
+"""The collecting graph: what each role is shown, what is inspected, and what ends on the trace."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from supercorrect_agent.errors import ConfigError, TeacherError
+from supercorrect_agent.graph import create_collecting_graph
+from supercorrect_agent.prompts import DEFAULT_PROMPTS, render_prompt
+from supercorrect_agent.state import CollectConfig
+from supercorrect_agent.teachers.llm import LLMTeacher
+from supercorrect_agent.templates import parse_solution
+from supercorrect_agent.types import Critique, Problem, Trace
+from tests.fakes import ScriptedChatModel, ScriptedTeacher, prefilling
+from tests.test_graph import FOUND, KEPT, QUESTION, REST, RIGHT, STEP1, WRONG
+
+PROBLEM = Problem.create(QUESTION, answer="396", reference_solution="47+85=132, 132*3=396", source="test")
+TEMPLATE = parse_solution(RIGHT, model="scripted-teacher")
+OWN = "<Evaluate>386 is wrong</Evaluate><Cause>I slipped.</Cause><Correction>Triple. 132*3=376"
+ATTEMPT_ONLY = CollectConfig(write_template=False)
+
+
+def collect(student: Any, teacher: Any, config: CollectConfig = ATTEMPT_ONLY, **given: Any) -> Trace:
+    graph = create_collecting_graph(student, teacher, config=config)
+    result = graph.invoke({"problem": given.pop("problem", PROBLEM).model_dump(), **given})
+    json.dumps(result)
+    return Trace.model_validate(result["trace"])
+
+
+def test_a_wrong_attempt_gets_everything_training_needs() -> None:
+    student, teacher = prefilling(WRONG, OWN, REST), ScriptedTeacher(FOUND, template=TEMPLATE)
+    trace = collect(student, teacher, CollectConfig(), sample=3)
+    assert (trace.status, trace.sample, trace.problem) == ("corrected", 3, PROBLEM)
+    assert trace.template == TEMPLATE
+    assert trace.verdict is not None
+    assert trace.verdict.status == "incorrect"
+    (only,) = trace.rounds
+    assert only.critique == FOUND
+    assert only.solution is not None
+    assert only.verdict is not None
+    assert (only.solution.raw, only.verdict.status, only.continuation) == (RIGHT, "correct", "prefill")
+    assert only.inspections
+    assert all(one.passed for one in only.inspections)
+    assert only.review is not None
+    assert (only.review.step, only.review.cause, only.review.correction) == (
+        2,
+        "I slipped.",
+        "Triple. 132*3=376",
+    )
+
+
+def test_the_teacher_sees_the_reference_and_the_student_never() -> None:
+    student, teacher = prefilling(WRONG, OWN, REST), ScriptedTeacher(FOUND)
+    collect(student, teacher)
+    assert teacher.seen[0][2] == PROBLEM
+    request, prefix = student.prompts[1]
+    assert request.text == render_prompt(DEFAULT_PROMPTS.review, problem=QUESTION, solution=WRONG)
+    assert prefix.text.startswith("<Step1>")
+    assert prefix.text.rstrip().endswith("132*3=386")  # re-written up to the teacher's step, not yet judged
+    assert student.options[1]["stop"] == ["</Correction>"]
+    assert student.prompts[2][1].text == KEPT
+    assert "396" not in "".join(message.text for messages in student.prompts[:2] for message in messages)
+
+
+def test_a_student_that_cannot_prefill_reviews_freely() -> None:
+    free = STEP1.replace("</Step1>", "<Cause>no</Cause><Correction>47+85=130</Correction></Step1>")
+    trace = collect(ScriptedChatModel(replies=[WRONG, free, REST]), ScriptedTeacher(FOUND))
+    review = trace.rounds[0].review
+    assert review is not None
+    assert (review.step, trace.rounds[0].continuation, trace.status) == (1, "splice", "corrected")
+
+
+def test_a_right_attempt_needs_no_critique() -> None:
+    teacher = ScriptedTeacher()
+    trace = collect(prefilling(RIGHT), teacher)
+    assert (trace.status, trace.rounds, teacher.seen) == ("accepted", (), [])
+
+
+def test_right_attempts_are_reviewed_on_request() -> None:
+    fine = Critique(author="t", answer="396")
+    trace = collect(
+        prefilling(RIGHT), ScriptedTeacher(fine), CollectConfig(write_template=False, review_correct=True)
+    )
+    assert (trace.status, len(trace.rounds)) == ("accepted", 1)
+    assert (trace.rounds[0].critique, trace.rounds[0].solution) == (fine, None)
+
+
+def test_template_only() -> None:
+    trace = collect(prefilling(), ScriptedTeacher(template=TEMPLATE), CollectConfig(attempt=False))
+    assert (trace.status, trace.template, trace.solution) == ("accepted", TEMPLATE, None)
+
+
+def test_a_template_with_a_wrong_answer_is_called_so() -> None:
+    wrong = parse_solution(WRONG, model="scripted-teacher")
+    trace = collect(prefilling(), ScriptedTeacher(template=wrong), CollectConfig(attempt=False))
+    assert (trace.status, trace.template) == ("unchanged", wrong)
+    assert trace.verdict is not None
+    assert trace.verdict.status == "incorrect"
+
+
+def test_a_template_that_cannot_be_read() -> None:
+    trace = collect(prefilling(), ScriptedTeacher(), CollectConfig(attempt=False))
+    assert (trace.status, trace.template) == ("parse_error", None)
+
+
+@pytest.mark.parametrize(
+    ("critique", "failed", "status"),
+    [
+        (FOUND.model_copy(update={"cause": "The reference solution says 396."}), ["leak"], "corrected"),
+        (FOUND.model_copy(update={"cause": " "}), ["cause"], "corrected"),
+        (FOUND.model_copy(update={"step": 7}), ["step_in_range"], "unchanged"),
+        (FOUND.model_copy(update={"correction": ""}), ["correction"], "unchanged"),
+        (Critique(author="t"), ["agrees_with_answer"], "unchanged"),
+        (Critique(author="t", readable=False), ["readable"], "parse_error"),
+    ],
+    ids=["leak", "cause", "range", "correction", "no-error", "unreadable"],
+)
+def test_a_faulty_critique_stays_on_the_trace_with_its_failed_checks(
+    critique: Critique, failed: list[str], status: str
+) -> None:
+    trace = collect(prefilling(WRONG, OWN, REST), ScriptedTeacher(critique))
+    assert trace.status == status
+    assert trace.rounds[0].critique == critique
+    assert [one.check for one in trace.rounds[0].inspections if not one.passed] == failed
+
+
+def verdict(**fields: Any) -> str:
+    return json.dumps({"first_wrong_step": 2, "cause": "c", "correction": "Triple. 132*3=396"} | fields)
+
+
+def test_an_llm_teacher_revises_by_the_inspectors_notes() -> None:
+    model = ScriptedChatModel(
+        replies=[verdict(cause="see the reference solution"), verdict(cause="132*3=396")]
+    )
+    trace = collect(prefilling(WRONG, OWN, REST), LLMTeacher(model))
+    assert "It speaks of a reference" not in model.prompts[0][-1].text
+    assert "- It speaks of a reference" in model.prompts[1][-1].text
+    (only,) = trace.rounds
+    assert (only.critique.cause, all(one.passed for one in only.inspections)) == ("132*3=396", True)
+
+
+def test_an_llm_teacher_revises_three_times_at_most() -> None:
+    model = ScriptedChatModel(replies=[verdict(cause="the reference answer")] * 4, model_name="judge")
+    trace = collect(prefilling(WRONG, OWN, REST), LLMTeacher(model))
+    assert len(model.prompts) == 4
+    assert [one.check for one in trace.rounds[0].inspections if not one.passed] == ["leak"]
+    assert sum(call.role == "teacher" for call in trace.calls) == 4
+
+
+def test_rounds_are_bounded_and_each_keeps_its_parts() -> None:
+    again = Critique(step=2, cause="c2", correction="Triple. 132*3=396!", author="t")
+    student = prefilling(WRONG, OWN, "<Answer>5</Answer>", OWN, "<Answer>6</Answer>")
+    config = CollectConfig(write_template=False, max_rounds=2)
+    trace = collect(student, ScriptedTeacher(FOUND, again), config)
+    assert (trace.status, len(trace.rounds)) == ("budget", 2)
+    assert [one.solution.answer for one in trace.rounds if one.solution] == ["5", "6"]
+    assert [one.review.step for one in trace.rounds if one.review] == [2, 2]
+
+
+def test_the_longest_run_stays_within_the_recursion_limit() -> None:
+    model = ScriptedChatModel(replies=[verdict(cause="the reference answer")] * 4 * 8)
+    student = prefilling(WRONG, *[OWN, "<Answer>5</Answer>"] * 8)
+    trace = collect(student, LLMTeacher(model), CollectConfig(write_template=False, max_rounds=8))
+    assert (trace.status, len(trace.rounds)) == ("budget", 8)
+
+
+def test_without_the_students_review() -> None:
+    config = CollectConfig(write_template=False, student_review=False)
+    trace = collect(prefilling(WRONG, REST), ScriptedTeacher(FOUND), config)
+    assert (trace.status, trace.rounds[0].review) == ("corrected", None)
+
+
+def test_a_problem_without_a_readable_answer_is_not_called_wrong() -> None:
+    problem = Problem.create(QUESTION)
+    trace = collect(prefilling(WRONG), ScriptedTeacher(), problem=problem)
+    assert trace.verdict is not None
+    assert (trace.status, trace.verdict.status) == ("accepted", "unscored")
+
+
+class TestFailures:
+    def test_student(self) -> None:
+        trace = collect(prefilling(TimeoutError("slow")), ScriptedTeacher())
+        assert (trace.status, trace.error, trace.solution) == ("error", "student: TimeoutError: slow", None)
+
+    def test_student_in_its_review(self) -> None:
+        trace = collect(prefilling(WRONG, TimeoutError("slow")), ScriptedTeacher(FOUND))
+        assert (trace.status, trace.rounds[0].critique) == ("error", FOUND)
+
+    def test_teacher(self) -> None:
+        trace = collect(prefilling(WRONG), ScriptedTeacher(TeacherError("not mine")))
+        assert (trace.status, trace.error) == ("error", "teacher: not mine")
+        assert trace.solution is not None
+        assert trace.solution.answer == "386"
+
+    def test_misuse_raises(self) -> None:
+        graph = create_collecting_graph(prefilling(), ScriptedTeacher())
+        with pytest.raises(ConfigError, match="`problem` is not a Problem record"):
+            graph.invoke({"problem": {"question": "?"}})
+
+
+def test_async_and_sync_agree() -> None:
+    def graph() -> Any:
+        teacher = ScriptedTeacher(FOUND, template=TEMPLATE)
+        return create_collecting_graph(prefilling(WRONG, OWN, REST), teacher)
+
+    given = {"problem": PROBLEM.model_dump()}
+    sync, there = graph().invoke(given)["trace"], asyncio.run(graph().ainvoke(given))["trace"]
+    for key in ("problem", "template", "solution", "verdict", "rounds", "status"):
+        assert sync[key] == there[key]

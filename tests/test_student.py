@@ -1,0 +1,113 @@
+"""The pure parts of asking the student and of recording a call, each by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import openai
+import pytest
+from httpx import Request
+
+from supercorrect_agent.calls import model_name, storable
+from supercorrect_agent.errors import TeacherError
+from supercorrect_agent.progress import choose, failure_text
+from supercorrect_agent.prompts import DEFAULT_PROMPTS
+from supercorrect_agent.student import after_step, close_correction, kept_text, prompts_beside
+from supercorrect_agent.templates import parse_solution
+from supercorrect_agent.types import Critique, Round, Verdict
+from tests.fakes import ScriptedChatModel
+
+
+@pytest.mark.parametrize(
+    ("reply", "rest"),
+    [
+        ("<Step3>c</Step3><Answer>1</Answer>", "<Step3>c</Step3><Answer>1</Answer>"),
+        ("<Answer>1</Answer>", "<Answer>1</Answer>"),
+        ("Sure!\n<Step1>a</Step1><Step2>b</Step2><Step3>c</Step3>", "<Step3>c</Step3>"),
+        ("<Step1>a</Step1><step 2:>b</step 2:> <Answer>1</Answer>", " <Answer>1</Answer>"),
+        ("<Step2>b</Step2><Step 3>c</Step 3>", "<Step 3>c</Step 3>"),
+        ("", ""),
+    ],
+)
+def test_what_comes_after_step_2(reply: str, rest: str) -> None:
+    assert after_step(reply, 2) == rest
+
+
+@pytest.mark.parametrize(
+    ("text", "truncated", "closed"),
+    [
+        ("<Cause>a</Cause><Correction>b", False, "<Cause>a</Cause><Correction>b</Correction>"),
+        ("<Correction:> b", False, "<Correction:> b</Correction>"),
+        ("<Correction>b</Correction>", False, "<Correction>b</Correction>"),
+        ("<Correction>b", True, "<Correction>b"),
+        ("<Answer>1</Answer>", False, "<Answer>1</Answer>"),
+    ],
+)
+def test_the_stop_string_is_put_back(text: str, truncated: bool, closed: str) -> None:
+    assert close_correction(text, truncated=truncated) == closed
+
+
+def test_what_is_kept() -> None:
+    solution = parse_solution("<Step1>a</Step1>\n<Step2>b</Step2>\n<Answer>1</Answer>")
+    found = Critique(step=2, cause="c", correction="B")
+    assert kept_text(solution, found) == "<Step1>a</Step1>\n<Step2>B</Step2>\n"
+    for nothing in ({"step": None}, {"step": 3}, {"correction": " "}):
+        assert kept_text(solution, found.model_copy(update=nothing)) == ""
+
+
+def test_prompts_beside_a_checkpoint(tmp_path: Path) -> None:
+    class Local(ScriptedChatModel):
+        model_path: Path
+
+    model = Local(replies=[], model_path=tmp_path)
+    assert prompts_beside(model) is DEFAULT_PROMPTS
+    assert prompts_beside(ScriptedChatModel(replies=[])) is DEFAULT_PROMPTS
+    (tmp_path / "prompts.toml").write_text('[solve]\ntext = "Q: {problem}"\nversion = "7"\n')
+    assert (prompts_beside(model).solve.version, prompts_beside(model).review) == (
+        "7",
+        DEFAULT_PROMPTS.review,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [("a\x00b", "a\ufffdb"), ("a\ud800b", "a\ufffdb"), ("\udc00", "\ufffd"), ("π 😀\n", "π 😀\n")],
+)
+def test_storable(text: str, stored: str) -> None:
+    assert storable(text) == stored
+
+
+def test_failures_are_one_line() -> None:
+    model = ScriptedChatModel(replies=[], model_name="m1")
+    assert failure_text("student", ValueError("a\n  b")) == "student: ValueError: a b"
+    assert failure_text("teacher", TeacherError("not mine"), model) == "teacher: not mine"
+    gone = openai.APIConnectionError(request=Request("POST", "http://127.0.0.1:1/v1"))
+    text = failure_text("student", gone, model)
+    assert text.startswith("student: No model server answers")
+    assert "m1" in text
+
+
+def test_a_model_is_named() -> None:
+    assert model_name(ScriptedChatModel(replies=[], model_name="m1")) == "m1"
+    assert model_name(ScriptedChatModel(replies=[], model_name="")) == "scripted"
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "best"),
+    [
+        ("unscored", ["unscored", "unscored"], 2),
+        ("unscored", ["unscored", "unreadable"], 1),
+        ("unscored", ["unreadable"], 0),
+        ("unreadable", ["unreadable"], 1),
+        ("unscored", ["incorrect"], 0),
+        ("incorrect", ["correct", "incorrect"], 1),
+    ],
+)
+def test_the_best_of_the_trajectory(first: str, later: list[str], best: int) -> None:
+    text = parse_solution("<Answer>1</Answer>")
+    rounds = [
+        Round(critique=Critique(step=1), solution=text, verdict=Verdict.model_validate({"status": status}))
+        for status in later
+    ]
+    rounds.append(Round(critique=Critique()))  # the last critique, which nothing followed
+    assert choose(Verdict.model_validate({"status": first}), rounds).index == best

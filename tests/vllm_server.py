@@ -1,0 +1,94 @@
+"""A real vLLM server (CPU build) on a loopback port. `sh tests/install_vllm.sh` makes its environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import build_tiny_model
+
+PYTHON = Path(__file__).parent.parent / ".venv-vllm" / "bin" / "python"
+MODEL_NAME = "tiny"
+START_SECONDS = 900
+
+
+@contextmanager
+def serve(model: Path, log: Path, *, context: int = 1024) -> Iterator[str]:
+    """Serves a model folder as ``MODEL_NAME``; yields the server's URL, and ends the server afterwards."""
+    port = free_port()
+    command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", MODEL_NAME, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--dtype", "float32", "--max-model-len", str(context), "--enforce-eager"]
+    command += ["--distributed-executor-backend", "uni"]  # a process less to start
+    command += ["--gpu-memory-utilization", "0.1"]  # the share of the machine's memory on a CPU
+    settings = {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command,
+            env={**os.environ, **settings},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}", server, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        end_group(server)
+
+
+def wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    state = "is still starting" if server.poll() is None else f"ended with code {server.returncode}"
+    raise RuntimeError(f"The vLLM server {state}. Its log ends:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def end_group(server: subprocess.Popen[bytes]) -> None:
+    """Ends the server and the processes it started; they form a group of their own."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, sign)
+            server.wait(timeout=20)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server with the tiny random model, named ``MODEL_NAME``; started once for all tests."""
+    if not PYTHON.exists():
+        pytest.skip(f"{PYTHON.parent.parent.name} is absent; make it with `sh tests/install_vllm.sh`")
+    folder = tmp_path_factory.mktemp("vllm")
+    model = build_tiny_model(folder / "model", context=1024)
+    with serve(model, folder / "server.log") as url:
+        yield url

@@ -1,0 +1,209 @@
+"""The settings of every stage, in one place: names, bounds, defaults and what they mean.
+
+Where a value has a name in TRL or PEFT, it has that name here. ``python -m training.NAME --config FILE``
+reads a YAML mapping of these names; flags override the file. Any further argument of TRL's ``SFTConfig`` or
+``DPOConfig`` may stand beside them and is passed on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from supercorrect_agent.types import Record
+
+Arm = Literal["single", "review", "teacher", "retry"]
+PairFormat = Literal["inline", "literal_eq8"]
+Style = Literal["hierarchical", "plain"]
+
+
+class StageConfig(Record):
+    """What all stages share. A flag or a YAML value of ``none`` means no value."""
+
+    seed: int = Field(default=0, ge=0, description="seed of sampling, shuffling and weights")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _none_is_no_value(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and value.lower() in {"none", "null"} else value
+
+
+class CollectionConfig(StageConfig):
+    """Collects traces: the student solves, the teacher finds the first wrong step, both review it."""
+
+    problems: str = Field(default="sandbox:train", description="JSON Lines file, or sandbox:SPLIT")
+    n: int | None = Field(default=None, ge=1, description="number of problems; none takes a whole file")
+    split: str = Field(default="train", description="split of a file's problems without one of their own")
+    student: str = Field(
+        default="sandbox", description="model: sandbox, local:PATH, vllm:NAME@URL, openai:NAME"
+    )
+    adapter: Path | None = Field(default=None, description="LoRA adapter folder on top of a local student")
+    teacher: str = Field(default="sandbox", description="sandbox, or a model as for --student")
+    prompts: str = Field(default="auto", description="auto (the student's own), default, or a TOML file")
+    store: Path = Field(default=Path("traces"), description="trace store: a folder or a .jsonl file")
+    samples: int = Field(default=1, ge=1, description="attempts per problem (METHOD: 4 to 8 at T 0.7)")
+    temperature: float = Field(default=0.0, ge=0, le=2, description="sampling temperature of the student")
+    max_rounds: int = Field(default=1, ge=0, le=8, description="corrections per attempt")
+    max_new_tokens: int = Field(default=512, ge=1, description="tokens per reply")
+    write_template: bool = Field(
+        default=True, description="the teacher writes a hierarchical solution (eq. 4)"
+    )
+    attempt: bool = Field(default=True, description="the student attempts the problem")
+    review_correct: bool = Field(
+        default=True, description="also collect `no error` reviews of right attempts"
+    )
+    student_review: bool = Field(
+        default=True, description="the student's own review at the teacher's step (eq. 7)"
+    )
+    concurrency: int = Field(default=64, ge=1, description="problems in flight at once")
+
+
+class DatasetConfig(StageConfig):
+    """Builds training rows from trace stores: hierarchical-thought rows or preference pairs."""
+
+    kind: Literal["sft", "preference"] = Field(default="sft", description="which rows")
+    store: tuple[Path, ...] = Field(default=(Path("traces"),), description="trace stores")
+    output: Path = Field(default=Path("runs/data"), description="dataset folder to write")
+    prompts: str = Field(default="auto", description="auto (those of --tokenizer), default, or a TOML file")
+    tokenizer: str = Field(default="sandbox", description="model whose tokenizer counts tokens")
+    style: Style = Field(
+        default="hierarchical", description="plain: the control without template and reviews"
+    )
+    reviews: bool = Field(default=True, description="add correction-trace rows")
+    review_share: float | None = Field(
+        default=None, ge=0, lt=1, description="share of reviews; none keeps all"
+    )
+    no_error_share: float = Field(
+        default=0.2, ge=0, lt=1, description="share of `no error` rows among reviews"
+    )
+    own_solutions: bool = Field(default=False, description="add the student's own verified solutions")
+    pair_format: PairFormat = Field(default="inline", description="METHOD B2")
+    solve_pairs: bool = Field(default=False, description="add step pairs under the solve prompt")
+    max_length_ratio: float = Field(
+        default=4.0, gt=1, description="longer / shorter side of a pair, in characters"
+    )
+    max_rows: int | None = Field(default=None, ge=1, description="at most so many rows")
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="at most so many tokens in all rows together"
+    )
+    trusted_authors: tuple[str, ...] = Field(
+        default=("sandbox",), description="teachers whose corrections are right by construction"
+    )
+    held_out: tuple[str, ...] = Field(default=(), description="problem files whose questions are refused")
+
+
+class TrainConfig(StageConfig):
+    """What both training stages share."""
+
+    model: str = Field(default="sandbox", description="Hugging Face path or folder, or sandbox")
+    adapter: Path | None = Field(default=None, description="LoRA adapter to continue from")
+    data: Path = Field(default=Path("runs/data"), description="dataset folder written by training.data")
+    output: Path = Field(default=Path("runs/model"), description="folder of the trained adapter or model")
+    full: bool = Field(default=False, description="train all weights instead of a LoRA adapter")
+    learning_rate: float = Field(
+        default=2e-4, gt=0, description="peak; 2e-5 for full fine-tuning (METHOD B13)"
+    )
+    lora_r: int = Field(default=16, ge=1, description="LoRA rank")
+    lora_alpha: int = Field(default=32, ge=1, description="LoRA alpha")
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="LoRA dropout")
+    lora_target_modules: str = Field(
+        default="all-linear", description="all-linear, or names joined by commas"
+    )
+    num_train_epochs: float = Field(default=1.0, gt=0, description="passes over the data")
+    max_steps: int = Field(default=-1, ge=-1, description="optimiser steps; -1 follows the epochs")
+    per_device_train_batch_size: int = Field(default=16, ge=1, description="rows per device and step")
+    gradient_accumulation_steps: int = Field(default=1, ge=1, description="batches per optimiser step")
+    lr_scheduler_type: str = Field(default="cosine", description="learning-rate schedule")
+    warmup_ratio: float = Field(default=0.05, ge=0, lt=1, description="share of the steps that warm up")
+    max_length: int | None = Field(default=2048, ge=8, description="longer rows are dropped, never cut (B15)")
+    save_steps: int | None = Field(
+        default=None, ge=1, description="checkpoint every so many steps; none: at the end"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="weights; auto: float32 on CPU"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to train")
+    trl: dict[str, Any] = Field(default_factory=dict, description="further arguments of TRL's configuration")
+
+
+class SftConfig(TrainConfig):
+    """Stage 1, hierarchical-thought supervised fine-tuning (paper 4.1, eq. 5): loss on completions."""
+
+    trl_config: ClassVar[str] = "SFTConfig"
+
+    output: Path = Field(default=Path("runs/sft"), description="folder of the trained adapter or model")
+
+
+class DpoConfig(TrainConfig):
+    """Stage 2, cross-model DPO (paper section 4.2, eq. 8). The reference is the student that stage 1 left."""
+
+    trl_config: ClassVar[str] = "DPOConfig"
+
+    output: Path = Field(default=Path("runs/dpo"), description="folder of the trained adapter or model")
+    learning_rate: float = Field(
+        default=5e-6, gt=0, description="peak; 1e-6 for full fine-tuning (paper 5.1)"
+    )
+    beta: float = Field(default=0.4, gt=0, description="strength of the pull to the reference (METHOD B6)")
+    loss_type: tuple[str, ...] = Field(
+        default=("sigmoid", "sft"), description="TRL losses, added up (METHOD B8)"
+    )
+    loss_weights: tuple[float, ...] = Field(default=(1.0, 1.0), description="one weight per loss")
+    precompute_ref_log_probs: bool = Field(
+        default=True, description="reference log-probabilities once, before"
+    )
+
+    @model_validator(mode="after")
+    def _one_weight_per_loss(self) -> DpoConfig:
+        if len(self.loss_type) != len(self.loss_weights):
+            raise ValueError(
+                f"{len(self.loss_type)} losses but {len(self.loss_weights)} weights; "
+                "give `loss_weights` one number for each of `loss_type`"
+            )
+        return self
+
+
+class EvaluationConfig(StageConfig):
+    """Measures a student on problems it has never seen; the graph never sees the answers."""
+
+    student: str = Field(
+        default="sandbox", description="model: sandbox, local:PATH, vllm:NAME@URL, openai:NAME"
+    )
+    adapter: Path | None = Field(default=None, description="LoRA adapter folder on top of a local student")
+    teacher: str = Field(default="sandbox", description="teacher of the arm `teacher`")
+    prompts: str = Field(default="auto", description="auto (the student's own), default, or a TOML file")
+    style: Style = Field(default="hierarchical", description="plain solves with the plain prompt")
+    problems: str = Field(default="sandbox:test", description="JSON Lines file, or sandbox:SPLIT")
+    n: int | None = Field(default=200, ge=1, description="number of problems; none takes a whole file")
+    arms: tuple[Arm, ...] = Field(
+        default=("single", "review", "teacher", "retry"),
+        description="single pass; its own review; with the teacher; wrong ones re-sampled without a critique",
+    )
+    max_rounds: int = Field(default=1, ge=1, le=8, description="corrections, and re-samplings, per problem")
+    max_new_tokens: int = Field(default=512, ge=1, description="tokens per reply")
+    retry_temperature: float = Field(default=0.7, gt=0, le=2, description="temperature of the retry control")
+    concurrency: int = Field(default=128, ge=1, description="problems in flight at once")
+    output: Path = Field(default=Path("runs/evaluation.json"), description="JSON file with every outcome")
+
+
+class LoopConfig(StageConfig):
+    """Rounds of collect, build, SFT, collect, build, DPO, evaluate in one folder; what is done is skipped.
+
+    The nested sections are the stages' own settings; the loop fills in the folders and the models.
+    """
+
+    folder: Path = Field(default=Path("runs/loop"), description="run folder")
+    rounds: int = Field(default=1, ge=1, description="how often around")
+    model: str = Field(default="sandbox", description="base model: sandbox, or a Hugging Face path or folder")
+    teacher: str = Field(default="sandbox", description="sandbox, or a chat model")
+    control: bool = Field(
+        default=False, description="also train and measure the plain control, token for token"
+    )
+    collect: CollectionConfig = CollectionConfig()
+    collect_pairs: CollectionConfig = CollectionConfig(write_template=False)
+    rows: DatasetConfig = DatasetConfig()
+    pairs: DatasetConfig = DatasetConfig(kind="preference")
+    sft: SftConfig = SftConfig()
+    dpo: DpoConfig = DpoConfig()
+    evaluate: EvaluationConfig = EvaluationConfig()

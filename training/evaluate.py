@@ -1,0 +1,261 @@
+"""Measuring a student on problems it has never seen.
+
+    python -m training.evaluate --student sandbox --adapter runs/sft --n 500 --output runs/sft.json
+
+The graph gets the problem's text only; answers are compared afterwards. Up to four arms answer the same
+problems:
+
+- ``single``: the first solution, shared by the other arms (greedy decoding, asked once);
+- ``review``: the student reviews itself and corrects what it finds;
+- ``teacher``: the teacher, who sees no reference either, names the first wrong step;
+- ``retry``: the control. The first solutions that were wrong are sampled anew, without any critique, up to
+  ``max_rounds`` times until one is right. It is told which are wrong, as only a perfect teacher could.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from langchain_core.caches import InMemoryCache
+
+from supercorrect_agent.errors import ConfigError, ModelError
+from supercorrect_agent.graph import create_supercorrect_graph
+from supercorrect_agent.models import load_chat_model
+from supercorrect_agent.prompts import PromptSet
+from supercorrect_agent.state import CorrectionConfig
+from supercorrect_agent.templates import is_strict
+from supercorrect_agent.types import Problem, Solution, Trace
+from supercorrect_agent.verification import MathVerifier
+from training.config import Arm, EvaluationConfig
+from training.flags import run_main
+from training.metrics import Difference, accuracy, paired_difference, self_correction
+from training.pool import run_bounded
+from training.progress import Pace, Say, print_line
+from training.provenance import provenance
+from training.sources import is_local, load_problems, resolve_prompts, student_spec
+
+Outcome = dict[str, Any]
+Outcomes = dict[str, Outcome]
+
+
+def run_evaluate(config: EvaluationConfig, *, say: Say = print_line) -> dict[str, Any]:
+    """Evaluates a student and writes ``config.output``.
+
+    Returns:
+        ``arms`` (each with ``accuracy`` and its Wilson interval, ``format_valid``, ``output_tokens`` by role
+        and ``errors``; those with a second pass ``self_correction``; the review also ``flagged``,
+        ``false_alarms`` and, beside a teacher, ``located``), ``problems`` (every outcome), ``n``,
+        ``seconds``, ``config`` and where it was run.
+
+    Raises:
+        SuperCorrectError: Problems or models are unusable, or no run succeeds at all.
+    """
+    problems = load_problems(config.problems, n=config.n, seed=config.seed, split="test")
+    pace = Pace()
+    arms = asyncio.run(_run_arms(config, problems, say))
+    report: dict[str, Any] = {
+        "arms": {name: _summarize(outcomes) for name, outcomes in arms.items()},
+        "n": len(problems),
+        "seconds": round(pace.elapsed, 2),
+        "config": config.model_dump(mode="json"),
+        **provenance(),
+        "problems": [_problem_row(problem, arms) for problem in problems],
+    }
+    _add_self_correction(report["arms"], arms)
+    _write(config.output, report)
+    for name, arm in report["arms"].items():
+        share = arm["accuracy"]
+        bounds = f"[{share['low']:.1%}, {share['high']:.1%}]"
+        say(f"evaluate: {name} {share['value']:.1%} {bounds} of {share['total']}")
+    return report
+
+
+def compare_evaluations(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Difference]:
+    """The paired difference, second minus first, of every arm that two reports share.
+
+    Raises:
+        ConfigError: The reports are about different problems.
+    """
+    rows = [{row["id"]: row for row in report["problems"]} for report in (first, second)]
+    if set(rows[0]) != set(rows[1]):
+        raise ConfigError(
+            "The two evaluations are about different problems. Use the same `problems`, `n` and `seed`."
+        )
+    shared = [name for name in first["arms"] if name in second["arms"]]
+    return {
+        name: paired_difference(
+            *([bool(by_id[key][name]["correct"]) for key in sorted(rows[0])] for by_id in rows)
+        )
+        for name in shared
+    }
+
+
+async def _run_arms(config: EvaluationConfig, problems: Sequence[Problem], say: Say) -> dict[str, Outcomes]:
+    prompts = resolve_prompts(config.prompts, config.student)
+    if config.style == "plain":
+        prompts = prompts.model_copy(update={"solve": prompts.plain})
+    options: dict[str, Any] = {"seed": config.seed} if is_local(config.student) else {}
+    # The first solution is decoded greedily: the arms share it through the cache and pay for it once.
+    student = load_chat_model(student_spec(config.student, config.adapter), cache=InMemoryCache(), **options)
+    scorer = _Scorer(config, say)
+    arms: dict[str, Outcomes] = {}
+    critics: list[tuple[Arm, str | None]] = [("review", None), ("teacher", config.teacher)]
+    for arm, critic in critics:
+        if arm in config.arms:
+            graph = _graph(student, critic, prompts, config, max_rounds=config.max_rounds)
+            arms[arm] = await scorer.run(arm, graph, problems)
+    if not arms:
+        graph = _graph(student, None, prompts, config, max_rounds=0)
+        arms["single"] = await scorer.run("single", graph, problems)
+    firsts = {key: _first(outcome) for key, outcome in next(iter(arms.values())).items()}
+    arms = {"single": firsts, **arms}
+    if "retry" in config.arms:
+        student.cache = None
+        graph = _graph(student, None, prompts, config, max_rounds=0, temperature=config.retry_temperature)
+        arms["retry"] = await _retry(config, scorer, graph, problems, firsts)
+    return {name: arms[name] for name in ("single", *config.arms) if name in arms}
+
+
+def _graph(
+    student: Any, critic: str | None, prompts: PromptSet, config: EvaluationConfig, **settings: Any
+) -> Any:
+    bounds = CorrectionConfig(max_new_tokens=config.max_new_tokens, **settings)
+    return create_supercorrect_graph(student, critic, prompts=prompts, config=bounds)
+
+
+async def _retry(
+    config: EvaluationConfig, scorer: _Scorer, graph: Any, problems: Sequence[Problem], firsts: Outcomes
+) -> Outcomes:
+    outcomes = dict(firsts)
+    for _ in range(config.max_rounds):
+        wrong = [problem for problem in problems if not outcomes[problem.id]["correct"]]
+        for key, again in (await scorer.run("retry", graph, wrong)).items():
+            spent = outcomes[key]["tokens"]["student"] + again["tokens"].get("student", 0)
+            outcomes[key] = {**again, "tokens": {"student": spent}}
+    return outcomes
+
+
+class _Scorer:
+    """Runs a graph over problems and compares what comes back with the answers it never saw."""
+
+    def __init__(self, config: EvaluationConfig, say: Say) -> None:
+        self._limit, self._say, self._verifier = config.concurrency, say, MathVerifier()
+
+    async def run(self, arm: str, graph: Any, problems: Sequence[Problem]) -> Outcomes:
+        async def solve(problem: Problem) -> Outcome:
+            state = await graph.ainvoke({"problem": problem.question})
+            return await self._score(problem, Trace.model_validate(state["trace"]))
+
+        outcomes: Outcomes = {}
+        pace, errors = Pace(), list[str]()
+        async for problem, outcome in run_bounded(problems, solve, self._limit):
+            outcomes[problem.id] = outcome
+            errors += [outcome["error"]] if outcome["error"] else []
+            if pace.due(force=len(outcomes) == len(problems)):
+                right = sum(bool(each["correct"]) for each in outcomes.values())
+                self._say(
+                    f"evaluate: {arm} {len(outcomes)}/{len(problems)}, {right} right, {pace.elapsed:.0f} s"
+                )
+        if problems and len(errors) == len(problems):
+            raise ModelError(
+                f"All {len(problems)} problems failed: {errors[0].strip().rstrip('.')}. "
+                "Check `--student` and `--teacher`, and that their servers run."
+            )
+        return outcomes
+
+    async def _score(self, problem: Problem, trace: Trace) -> Outcome:
+        first, final = trace.solution, trace.final_solution
+        critique = trace.rounds[0].critique if trace.rounds else None
+        tokens: dict[str, int] = {}
+        for call in trace.calls:
+            tokens[call.role] = tokens.get(call.role, 0) + call.output_tokens
+        return {
+            "answer": final.answer if final else None,
+            "correct": await self._correct(problem, final),
+            "first_answer": first.answer if first else None,
+            "first_correct": await self._correct(problem, first),
+            "strict": bool(first and is_strict(first.raw)),
+            "first_tokens": sum(call.output_tokens for call in trace.calls[:1]),
+            "step": critique.step if critique else None,
+            "status": trace.status,
+            "tokens": tokens,
+            "error": trace.error,
+        }
+
+    async def _correct(self, problem: Problem, solution: Solution | None) -> bool:
+        if solution is None:
+            return False
+        return (await self._verifier.averify(answer=solution.answer, target=problem.answer)).correct
+
+
+def _first(outcome: Outcome) -> Outcome:
+    """The single pass, as another arm's run began."""
+    return {
+        **outcome, "answer": outcome["first_answer"], "correct": outcome["first_correct"], "step": None,
+        "tokens": {"student": outcome["first_tokens"]},
+    }  # fmt: skip
+
+
+def _summarize(outcomes: Outcomes) -> dict[str, Any]:
+    tokens: dict[str, int] = {}
+    for outcome in outcomes.values():
+        for role, count in outcome["tokens"].items():
+            tokens[role] = tokens.get(role, 0) + count
+    return {
+        "accuracy": accuracy([outcome["correct"] for outcome in outcomes.values()]),
+        "format_valid": accuracy([outcome["strict"] for outcome in outcomes.values()]),
+        "output_tokens": tokens,
+        "errors": sum(outcome["error"] is not None for outcome in outcomes.values()),
+    }
+
+
+def _add_self_correction(report: dict[str, Any], arms: Mapping[str, Outcomes]) -> None:
+    """Before and after, for the arms with a critic; how well the student's own review finds what is wrong."""
+    first = arms["single"]
+    for name, outcomes in arms.items():
+        if name == "single":
+            continue
+        before = [outcome["correct"] for outcome in first.values()]
+        report[name]["self_correction"] = self_correction(before, [outcomes[key]["correct"] for key in first])
+    review, teacher = arms.get("review"), arms.get("teacher")
+    if review is None:
+        return
+    wrong = [key for key in first if not first[key]["correct"]]
+    right = [key for key in first if first[key]["correct"]]
+    report["review"]["flagged"] = accuracy([review[key]["step"] is not None for key in wrong])
+    report["review"]["false_alarms"] = accuracy([review[key]["step"] is not None for key in right])
+    if teacher is not None:
+        judged = [key for key in wrong if teacher[key]["step"] is not None]
+        located = [review[key]["step"] == teacher[key]["step"] for key in judged]
+        report["review"]["located"] = accuracy(located)
+
+
+_SHOWN = ("answer", "correct", "step", "status", "error")
+
+
+def _problem_row(problem: Problem, arms: Mapping[str, Outcomes]) -> dict[str, Any]:
+    shown = {name: {key: outcomes[problem.id][key] for key in _SHOWN} for name, outcomes in arms.items()}
+    return {"id": problem.id, "question": problem.question, "target": problem.answer, **shown}
+
+
+def _write(path: Path, report: Mapping[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"`output={path}` cannot be written ({error.strerror}). Choose another file."
+        ) from error
+
+
+def main() -> int:
+    return run_main(EvaluationConfig, run_evaluate, program="training.evaluate")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

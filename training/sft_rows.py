@@ -1,0 +1,233 @@
+"""Traces to stage-1 rows: hierarchical solutions (eq. 4, 5) and correction traces, or their plain control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from supercorrect_agent.prompts import (
+    DEFAULT_PROMPTS,
+    PromptSet,
+    render_prompt,
+    review_messages,
+    student_messages,
+)
+from supercorrect_agent.templates import (
+    critique_prefix,
+    format_critique,
+    format_solution,
+    is_strict,
+    parse_critique,
+)
+from supercorrect_agent.types import Critique, Solution, Trace
+from supercorrect_agent.verification import MathVerifier, Verifier
+from training.config import Style
+from training.critiques import TRUSTED_AUTHORS, Reviewed, critique_fault, reviewed_attempts, turns
+from training.manifest import Ledger, Manifest, Row, fold_question, stable_order, unusable
+
+
+def build_sft_dataset(
+    traces: Iterable[Trace],
+    *,
+    prompts: PromptSet = DEFAULT_PROMPTS,
+    style: Style = "hierarchical",
+    reviews: bool = True,
+    review_share: float | None = None,
+    no_error_share: float = 0.2,
+    own_solutions: bool = False,
+    max_rows: int | None = None,
+    max_tokens: int | None = None,
+    count_tokens: Callable[[str], int] | None = None,
+    trusted_authors: Collection[str] = TRUSTED_AUTHORS,
+    held_out: Iterable[str] = (),
+    verifier: Verifier | None = None,
+    seed: int = 0,
+) -> tuple[list[Row], Manifest]:
+    """Builds prompt/completion rows for supervised fine-tuning.
+
+    A row of kind ``solve`` asks for a solution and holds the teacher's (verified against the problem's
+    answer); one of kind ``review`` shows the student's attempt and holds the teacher's correction trace,
+    which ends at ``</Correction>`` or, where nothing is wrong, at ``</Answer>`` (METHOD B20).
+
+    Args:
+        traces: What the collecting graph recorded; only problems of split ``train`` give rows.
+        prompts: The prompts the student is used with.
+        style: ``plain`` writes the same solutions as plain steps under the plain prompt: the control.
+        reviews: Whether to add correction traces (never in the plain style).
+        review_share: At most this share of all rows are reviews; None keeps all.
+        no_error_share: At most this share of the reviews says that nothing is wrong.
+        own_solutions: Whether to add the student's own verified, well-formed solutions.
+        max_rows: Upper bound on rows.
+        max_tokens: Upper bound on tokens, prompts included, as ``count_tokens`` counts them.
+        count_tokens: Tokens of a text; needed for ``max_tokens`` and for the manifest's count.
+        trusted_authors: Teachers whose corrections are right by construction; another teacher's correction is
+            kept only if a continuation from it reached the answer.
+        held_out: Questions of evaluation sets, refused in any spelling of case and punctuation.
+        verifier: Grades the teacher's solutions; `MathVerifier` by default.
+        seed: Seed of the deterministic choice of rows.
+
+    Returns:
+        The rows, each ``{"prompt", "completion", "kind", "problem_id", "trace_id"}``, and the manifest.
+
+    Raises:
+        ValueError: ``max_tokens`` without ``count_tokens``.
+    """
+    if max_tokens is not None and count_tokens is None:
+        raise ValueError(
+            f"`max_tokens={max_tokens}` needs `count_tokens`. Pass a function that counts tokens."
+        )
+    ledger = Ledger()
+    refused = frozenset(map(fold_question, held_out))
+    source = _Source(
+        prompts,
+        style,
+        reviews and style != "plain",
+        own_solutions,
+        verifier or MathVerifier(),
+        trusted_authors,
+    )
+    rows: list[Row] = []
+    for trace in traces:
+        ledger.traces_read += 1
+        reason = unusable(trace, refused)
+        if reason:
+            ledger.drop(reason)
+            continue
+        rows += [row for row in source.rows(trace, ledger) if ledger.is_new(_text(row))]
+    rows = _balance(stable_order(rows, seed), review_share, no_error_share, ledger)
+    rows, tokens = _limit(rows, max_rows, max_tokens, count_tokens, ledger)
+    options = {
+        "style": style, "reviews": source.reviews,
+        "review_share": review_share, "no_error_share": no_error_share,
+        "own_solutions": own_solutions, "max_rows": max_rows, "max_tokens": max_tokens, "seed": seed,
+    }  # fmt: skip
+    for row in rows:
+        del row["no_error"]
+    return rows, ledger.close("sft", rows, prompts=prompts, tokens=tokens, options=options)
+
+
+def plain_solution(solution: Solution) -> str:
+    """A solution's steps as plain text: no template, no Key, the boxed answer last."""
+    answer = solution.answer or ""
+    boxed = answer if "\\boxed" in answer else f"\\boxed{{{answer}}}"
+    return "\n".join([*(step.text for step in solution.steps), f"Answer: {boxed}"])
+
+
+class _Source:
+    """Reads candidate rows off one trace at a time."""
+
+    def __init__(
+        self,
+        prompts: PromptSet,
+        style: Style,
+        reviews: bool,
+        own_solutions: bool,
+        verifier: Verifier,
+        trusted: Collection[str],
+    ) -> None:
+        self.prompts, self.style, self.reviews = prompts, style, reviews
+        self.own_solutions, self.verifier, self.trusted = own_solutions, verifier, trusted
+
+    def rows(self, trace: Trace, ledger: Ledger) -> Iterator[Row]:
+        if trace.template is not None:
+            yield from self._solve_row(trace, trace.template, ledger)
+        if self.own_solutions and trace.solution and trace.verdict and trace.verdict.correct:
+            yield from self._solve_row(trace, trace.solution, ledger)
+        if self.reviews:
+            for reviewed in reviewed_attempts(trace):
+                yield from self._review_row(trace, reviewed, ledger)
+
+    def _solve_row(self, trace: Trace, solution: Solution, ledger: Ledger) -> Iterator[Row]:
+        text = solution.raw if is_strict(solution.raw) else format_solution(solution)
+        if "<step" not in solution.raw.lower() or not is_strict(
+            text
+        ):  # prose with numbers reads as steps too
+            ledger.drop("unreadable")
+            return
+        verdict = self.verifier.verify(answer=solution.answer, target=trace.problem.answer)
+        if not verdict.correct:
+            ledger.drop("unscored" if verdict.status == "unscored" else "wrong answer")
+            return
+        question = trace.problem.question
+        if self.style == "plain":
+            prompt = [{"role": "user", "content": render_prompt(self.prompts.plain, problem=question)}]
+            text = plain_solution(solution)
+        else:
+            prompt = turns(student_messages(self.prompts, question))
+        yield _row(trace, "solve", prompt, text)
+
+    def _review_row(self, trace: Trace, reviewed: Reviewed, ledger: Ledger) -> Iterator[Row]:
+        attempt, critique = reviewed.attempt, reviewed.round.critique
+        fault = critique_fault(trace.problem, reviewed, self.trusted)
+        if fault:
+            ledger.drop(fault)
+            return
+        prompt = turns(review_messages(self.prompts, trace.problem.question, attempt.raw))
+        text = correction_trace(attempt, critique)
+        yield {**_row(trace, "review", prompt, text), "no_error": not critique.found_error}
+
+
+def correction_trace(attempt: Solution, critique: Critique) -> str:
+    """The correction trace of an attempt: the teacher's words where it wrote one, else the canonical form."""
+    if critique.found_error:
+        return "".join(critique_prefix(attempt, critique))
+    own = parse_critique(critique.raw)
+    is_trace = (
+        own.readable and not own.found_error and "<Step" in critique.raw and "<Evaluate" in critique.raw
+    )
+    return critique.raw.strip() if is_trace else format_critique(attempt, critique)
+
+
+def _row(trace: Trace, kind: str, prompt: list[dict[str, str]], text: str) -> Row:
+    completion = [{"role": "assistant", "content": text}]
+    ids = {"problem_id": trace.problem.id, "trace_id": trace.id}
+    return {"prompt": prompt, "completion": completion, "kind": kind, **ids, "no_error": False}
+
+
+def _text(row: Row) -> str:
+    return "\n".join(message["content"] for message in [*row["prompt"], *row["completion"]])
+
+
+def _balance(rows: list[Row], review_share: float | None, no_error_share: float, ledger: Ledger) -> list[Row]:
+    """Drops "no error" reviews, then reviews, above their share of what stays (the order decides which)."""
+    found = sum(row["kind"] == "review" and not row["no_error"] for row in rows)
+    rows = _cap(
+        rows, lambda row: bool(row["no_error"]), int(found * no_error_share / (1 - no_error_share)), ledger
+    )
+    if review_share is None:
+        return rows
+    solves = sum(row["kind"] == "solve" for row in rows)
+    most = int(solves * review_share / (1 - review_share))
+    return _cap(rows, lambda row: row["kind"] == "review", most, ledger)
+
+
+def _cap(rows: list[Row], belongs: Callable[[Row], bool], most: int, ledger: Ledger) -> list[Row]:
+    kept: list[Row] = []
+    count = 0
+    for row in rows:
+        count += belongs(row)
+        if belongs(row) and count > most:
+            ledger.drop("above its share")
+        else:
+            kept.append(row)
+    return kept
+
+
+def _limit(
+    rows: list[Row],
+    max_rows: int | None,
+    max_tokens: int | None,
+    count_tokens: Callable[[str], int] | None,
+    ledger: Ledger,
+) -> tuple[list[Row], int]:
+    kept: list[Row] = rows if max_rows is None else rows[:max_rows]
+    ledger.drop("max_rows", len(rows) - len(kept))
+    if count_tokens is None:
+        return kept, 0
+    total = 0
+    for place, row in enumerate(kept):
+        tokens = count_tokens(_text(row))
+        if max_tokens is not None and total + tokens > max_tokens:
+            ledger.drop("max_tokens", len(kept) - place)
+            return kept[:place], total
+        total += tokens
+    return kept, total
