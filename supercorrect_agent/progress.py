@@ -47,7 +47,7 @@ def ended(status: TraceStatus, reason: str) -> dict[str, str]:
 
 def failure_text(who: str, failure: Exception, model: BaseChatModel | None = None) -> str:
     """One line that says who failed and how, with the remedy where a model server is the cause."""
-    if model is not None and type(failure).__module__.startswith("openai"):
+    if model is not None and any(kind.__module__.startswith("openai") for kind in type(failure).__mro__):
         failure = explain_model_error(failure, model)
     kind = "" if isinstance(failure, SuperCorrectError) else f"{type(failure).__name__}: "
     return f"{who}: {kind}{' '.join(str(failure).split())[:500]}"

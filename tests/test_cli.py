@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from importlib.metadata import PathDistribution
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
-from supercorrect_agent.cli import app
-from supercorrect_agent.cli import doctor as doctor_module
 from supercorrect_agent.cli.live import LiveRun
 from supercorrect_agent.cli.screen import SolutionWriter
-from supercorrect_agent.errors import ModelError
 from supercorrect_agent.store import open_store
-from supercorrect_agent.types import Call, Chosen, Critique, Problem, Round, Solution, Step, Trace, Verdict
+from tests.commands import QUESTION, RIGHT, WRONG, assert_one_sentence, run_cli
 from tests.fakes import ScriptedChatModel
 
-QUESTION = "Mia has 12 shells. Mia finds 30 more. A friend borrows 5. How many shells does Mia have now?"
-# 12+30=42 and 42-5=37: the second step is wrong.
-WRONG = "<Step1>12+30=42</Step1>\n<Step2>42-5=36</Step2>\n<Answer>\\boxed{36}</Answer>"
-RIGHT = "<Step1>12+30=42</Step1>\n<Step2>42-5=37</Step2>\n<Answer>\\boxed{37}</Answer>"
 REST = "<Answer>\\boxed{37}</Answer>"  # behind the corrected second step
-
-
-def run_cli(*words: str, stdin: str | bytes | None = None) -> Any:
-    return CliRunner().invoke(app, list(words), input=stdin)
 
 
 def start(*words: str, **options: Any) -> subprocess.Popen[str]:
@@ -54,16 +40,6 @@ def run_process(*words: str) -> tuple[int, str, str]:
     process = start(*words)
     out, err = process.communicate(timeout=200)
     return process.returncode, out, err
-
-
-def assert_one_sentence(result: Any, code: int, *parts: str) -> None:
-    """One line on stderr that names the thing and the remedy; no traceback anywhere."""
-    assert result.exit_code == code, result.output
-    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
-    assert result.stderr.startswith("error: ")
-    for part in parts:
-        assert part in result.stderr
-    assert "Traceback" not in result.output
 
 
 @pytest.fixture
@@ -95,7 +71,7 @@ def test_solve_shows_the_steps_the_marked_error_and_the_ending(student: Any) -> 
         "✗ Step 2  42-5=36",
         "Cause  42-5 is not 36.",
         lines[7],  # the teacher's words
-        "student, from step 2 on",
+        "student, after the corrected step 2",
         "Answer  \\boxed{37}",
         "sandbox",
     ]
@@ -251,6 +227,16 @@ def test_ctrl_c_is_one_sentence_and_130() -> None:
     connection.close()
 
 
+def test_ctrl_c_while_loading_cannot_be_swallowed() -> None:
+    code = (
+        "import os, signal\nfrom supercorrect_agent.cli.endings import leaving_at_once\n"
+        "with leaving_at_once():\n  try: os.kill(os.getpid(), signal.SIGINT)\n  finally: print('swallowed')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.startswith("interrupted: ")
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
@@ -316,157 +302,7 @@ def test_a_terminal_gets_styles_and_the_error_in_red() -> None:
     assert "\x1b[1;32mCorrection\x1b[0m  [12-5=7] 42-5=37" in out.getvalue()
 
 
-# --- traces
-
-
-def make_trace(number: int, *, right: bool) -> Trace:
-    """A trace whose first answer is right, or whose second step is wrong and gets corrected."""
-    steps = (Step(index=1, text="12+30=42"), Step(index=2, text="42-5=36", key="12-5"))
-    first = Solution(steps=steps, answer="36", raw=WRONG)
-    fixed = Solution(steps=(steps[0], Step(index=2, text="42-5=37")), answer="37", raw=RIGHT)
-    critique = Critique(step=2, cause="42-5 is not 36.", correction="42-5=37", author="sandbox")
-    yes, no = Verdict(status="correct"), Verdict(status="incorrect")
-    rounds = () if right else (Round(critique=critique, solution=fixed, verdict=yes),)
-    return Trace(
-        id=f"{number:04d}abcd",
-        problem=Problem.create(QUESTION, answer="37"),
-        solution=fixed if right else first,
-        verdict=yes if right else no,
-        rounds=rounds,
-        chosen=Chosen(index=len(rounds), reason="checked"),
-        status="accepted" if right else "corrected",
-        calls=(Call(role="student", model="m", input_tokens=10, output_tokens=4, seconds=0.5),),
-        sample=number,
-    )
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """Three right and one corrected trace, and a torn line."""
-    path = tmp_path / "traces.jsonl"
-    kept = open_store(path)
-    for number, right in enumerate([True, False, True, True]):
-        kept.append(make_trace(number, right=right))
-    with path.open("a") as file:
-        file.write('{"id": "torn')
-    return path
-
-
-def test_stats_counts(store: Path) -> None:
-    result = run_cli("traces", "stats", str(store))
-    assert result.exit_code == 0
-    assert [line.strip() for line in result.stdout.splitlines()] == [
-        "Traces  4 of 1 problems",
-        "Status  accepted: 3, corrected: 1",
-        "Right at first  3 of 4 scored (75.0%)",
-        "Right in the end  4 of 4 scored (100.0%)",
-        "Traces by rounds  0: 3, 1: 1",
-        "Traces by first wrong step  2: 1",
-        "Tokens  student: 40 in, 16 out (4 calls, 2.0 s)",
-    ]
-    assert result.stderr == f"warning: 1 broken line was skipped in '{store}'.\n"
-
-
-def test_stats_json(store: Path) -> None:
-    summary = json.loads(run_cli("traces", "stats", str(store.parent), "--json").stdout)
-    assert summary["final"] == {"scored": 4, "correct": 4, "accuracy": 1.0}
-
-
-def test_show_lists_filters_and_limits(store: Path) -> None:
-    lines = run_cli("traces", "show", str(store)).stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["id", "0000abcd", "0001abcd", "0002abcd", "0003abcd"]
-    assert lines[2].split()[:6] == ["0001abcd", "corrected", "incorrect", "correct", "2", "37"]
-    assert QUESTION[:70] in lines[2]
-    two = run_cli("traces", "show", str(store), "--status", "accepted", "--limit", "2", "--json").stdout
-    assert [json.loads(line)["id"] for line in two.splitlines()] == ["0000abcd", "0002abcd"]
-
-
-def test_show_one_marks_the_wrong_step(store: Path) -> None:
-    result = run_cli("traces", "show", str(store), "--id", "0001")
-    assert [line.strip() for line in result.stdout.splitlines()] == [
-        "trace 0001abcd",
-        f"Problem  {QUESTION}",
-        "student: incorrect",
-        "Step 1  12+30=42",
-        "✗ Step 2  42-5=36 [12-5]",
-        "Answer  36",
-        "sandbox",
-        "✗  step 2 is wrong",
-        "Cause  42-5 is not 36.",
-        "Correction  42-5=37",
-        "student, corrected: correct",
-        "Step 1  12+30=42",
-        "Step 2  42-5=37",
-        "Answer  37",
-        "result",
-        "Status  corrected (checked)",
-        "Answer  37",
-        "True answer  37",
-    ]
-
-
-def test_traces_misuse(store: Path) -> None:
-    nothing = run_cli("traces", "stats", "/nowhere/at/all")
-    assert_one_sentence(nothing, 2, "no traces at '/nowhere/at/all'", "Pass")
-    assert_one_sentence(
-        run_cli("traces", "show", str(store), "--status", "acepted"), 2, "Did you mean 'accepted'?"
-    )
-    unknown = run_cli("traces", "show", str(store.parent), "--id", "zz")
-    assert unknown.exit_code == 2
-    assert "`--id zz` is no trace" in unknown.stderr
-
-
-# --- doctor
-
-
-def test_doctor_reports_and_fails_with_the_student(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        doctor_module, "try_student", lambda: {"ok": False, "detail": "No weights. Get some."}
-    )
-    result = run_cli("doctor")
-    assert_one_sentence(result, 1, "No weights. Get some.")
-    assert "✗ sandbox student  No weights. Get some." in result.stdout
-    assert f"  python  {sys.version.split()[0]}" in result.stdout
-    assert "Free disk" in result.stdout
-
-
-def test_doctor_explains_a_student_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(spec: str, **_: Any) -> None:
-        raise ModelError(f"'{spec}' is gone.")
-
-    monkeypatch.setattr("supercorrect_agent.models.load_chat_model", fail)
-    report = json.loads(run_cli("doctor", "--json").stdout)
-    assert report["ok"] is False
-    assert report["student"] == {"ok": False, "detail": "'sandbox' is gone."}
-    assert report["packages"]["langgraph"].startswith("1.")
-
-
-@pytest.mark.integration
-def test_doctor_finds_the_packaged_student() -> None:
-    result = run_cli("doctor", "--json")
-    assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["student"]["ok"] is True
-
-
-def test_missing_extras_come_with_their_command(tmp_path: Path) -> None:
-    folder = tmp_path / "supercorrect_agent-1.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text(
-        "Metadata-Version: 2.4\nName: supercorrect-agent\nVersion: 1\nProvides-Extra: a\nProvides-Extra: b\n"
-        "Requires-Dist: not-there-either\n"
-        'Requires-Dist: not-there>=3; extra == "a"\nRequires-Dist: pytest<1; extra == "a"\n'
-        'Requires-Dist: pytest>=2; extra == "a"\nRequires-Dist: supercorrect-agent[a]; extra == "b"\n'
-    )
-    package = PathDistribution(folder)
-    assert doctor_module.missing_requirements(package, "a") == ["not-there>=3", "pytest<1"]
-    assert doctor_module.missing_requirements(package, "b") == ["not-there>=3", "pytest<1"]
-    assert doctor_module.install_command(package, "a").endswith(" -m pip install 'supercorrect-agent[a]'")
-    origin = {"url": "file:///some%20where", "dir_info": {"editable": True}}
-    (folder / "direct_url.json").write_text(json.dumps(origin))
-    assert doctor_module.install_command(package, "a").endswith(" -m pip install -e '/some where[a]'")
-
-
-# --- the rest
+# --- help and demo
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -484,14 +320,6 @@ def test_help_and_version() -> None:
     assert [word for word in ("solve", "demo", "traces", "doctor") if f"\n  {word} " not in out] == []
     assert run_process("--version")[1].startswith("supercorrect-agent ")
     assert run_cli("demo", "--help").exit_code == 0
-
-
-def test_a_terminal_without_unicode_ends_no_run(store: Path) -> None:
-    command = [sys.executable, "-m", "supercorrect_agent.cli", "traces", "show", str(store), "--id", "0001"]
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
-    assert done.returncode == 0
-    assert "? Step 2  42-5=36" in done.stdout
 
 
 def test_demo_without_the_training_packages(monkeypatch: pytest.MonkeyPatch) -> None:

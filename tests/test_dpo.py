@@ -76,10 +76,10 @@ def sum_of_logps(model: Any, row: dict[str, Any], side: str) -> float:
     return float(logps[len(row["prompt_ids"]) - 1 :].sum())
 
 
-def test_the_reference_is_adapter_a_and_the_first_margin_is_zero(
+def test_the_reference_is_adapter_a_and_not_the_base(
     model: Path, adapter: Path, data: Path, tmp_path: Path
 ) -> None:
-    """Step-0 loss is ln 2 for any reference that equals the policy, so the log-probabilities are compared too."""
+    """Any reference that equals the policy gives ln 2, so the log-probabilities are compared as well."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 

@@ -43,7 +43,8 @@ def test_mcnemar_is_the_two_sided_binomial_tail() -> None:
 
 def test_paired_difference_without_correlation_is_the_square_and_add() -> None:
     # Each of the four cells holds one problem: phi = 0, and both accuracies are 1/2 with the same Wilson
-    # interval, so the bounds are -/+ sqrt(2) times its half width: z sqrt(1/16 + z^2/64) / (1 + z^2/4) = 0.34996.
+    # interval, so the bounds are -/+ sqrt(2) times its half width:
+    # z sqrt(1/16 + z^2/64) / (1 + z^2/4) = 0.34996.
     found = paired_difference([True, True, False, False], [True, False, True, False])
     assert (found["value"], found["only_first"], found["only_second"]) == (0.0, 1, 1)
     assert found["high"] == pytest.approx(0.34996 * 2**0.5, abs=1e-4)

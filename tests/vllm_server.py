@@ -29,7 +29,6 @@ def serve(model: Path, log: Path, *, context: int = 1024) -> Iterator[str]:
     command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", MODEL_NAME, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--dtype", "float32", "--max-model-len", str(context), "--enforce-eager"]
-    command += ["--distributed-executor-backend", "uni"]  # a process less to start
     command += ["--gpu-memory-utilization", "0.1"]  # the share of the machine's memory on a CPU
     settings = {
         "VLLM_CPU_KVCACHE_SPACE": "1",

@@ -15,12 +15,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from supercorrect_agent.store import JsonlTraceStore, open_store
-
 from supercorrect_agent.errors import ModelError
 from supercorrect_agent.graph import create_collecting_graph
 from supercorrect_agent.models import load_chat_model
 from supercorrect_agent.state import CollectConfig
+from supercorrect_agent.store import JsonlTraceStore, open_store
 from supercorrect_agent.types import Problem, Trace
 from training.config import CollectionConfig
 from training.flags import run_main

@@ -44,7 +44,8 @@ def common_arguments(config: TrainConfig, output: Path) -> dict[str, Any]:
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
         "lr_scheduler_type": config.lr_scheduler_type,
         "warmup_steps": config.warmup_ratio,  # transformers 5 reads a value below 1 as a share of the steps
-        "max_length": None,  # rows that are too long were dropped whole; nothing is ever cut
+        # Rows that are too long were dropped whole, so nothing is cut; packing needs the size of a piece.
+        "max_length": config.max_length if config.trl.get("packing") else None,
         "train_sampling_strategy": "group_by_length",
         "remove_unused_columns": False,  # it would take away the lengths that the sampler groups by
         "save_strategy": "steps" if config.save_steps else "no",

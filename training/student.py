@@ -63,7 +63,9 @@ def load_student(config: TrainConfig) -> PreTrainedModel:
             f"`adapter={config.adapter}` is not a LoRA adapter folder. Pass the output of training.sft."
         )
     adapted = PeftModel.from_pretrained(model, str(config.adapter), is_trainable=not config.full)
-    return adapted.merge_and_unload() if config.full else adapted
+    if not config.full:
+        return adapted
+    return adapted.merge_and_unload().requires_grad_(True)  # loading the adapter froze the base
 
 
 def lora_config(config: TrainConfig) -> LoraConfig | None:

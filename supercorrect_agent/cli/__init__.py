@@ -16,10 +16,8 @@ import typer
 from typer.core import TyperGroup
 
 from supercorrect_agent.cli import demo, doctor, solve, traces
+from supercorrect_agent.cli.endings import EXIT_INTERRUPTED, EXIT_MISUSE, INTERRUPTED
 from supercorrect_agent.errors import SuperCorrectError
-
-EXIT_MISUSE = 2
-EXIT_INTERRUPTED = 130
 
 
 class _Commands(TyperGroup):
@@ -32,7 +30,7 @@ class _Commands(TyperGroup):
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(EXIT_MISUSE) from None
         except KeyboardInterrupt:
-            typer.echo("interrupted: the command was stopped; what it had already written stays.", err=True)
+            typer.echo(INTERRUPTED, err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
 

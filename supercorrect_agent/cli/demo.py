@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from supercorrect_agent.cli.endings import EXIT_INTERRUPTED
 from supercorrect_agent.errors import ConfigError
 
 
@@ -39,4 +40,4 @@ def demo(
         run_demo(folder, quick, seed)
     except KeyboardInterrupt:
         typer.echo(f"interrupted: what was finished stays in '{folder}'.", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
+from supercorrect_agent.cli.endings import EXIT_RUN_FAILED, leaving_at_once
 from supercorrect_agent.errors import SuperCorrectError
 
 if TYPE_CHECKING:
@@ -34,14 +35,8 @@ def doctor(
 
     The exit code is 1 if the offline default, the sandbox student in this process, does not work.
     """
-    report: dict[str, Any] = {
-        "python": platform.python_version(),
-        "packages": {name: installed_version(name) for name in SHOWN},
-        "hardware": read_hardware(),
-        "free_disk_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
-        "extras": read_extras(),
-        "student": try_student(),
-    }
+    with leaving_at_once():
+        report = examine()
     report["ok"] = report["student"]["ok"]
     if as_json:
         typer.echo(json.dumps(report, indent=2))
@@ -49,7 +44,19 @@ def doctor(
         print_report(report)
     if not report["ok"]:
         typer.echo(f"error: {report['student']['detail']}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_RUN_FAILED)
+
+
+def examine() -> dict[str, Any]:
+    """Everything that is reported, by topic."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: installed_version(name) for name in SHOWN},
+        "hardware": read_hardware(),
+        "free_disk_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
+        "extras": read_extras(),
+        "student": try_student(),
+    }
 
 
 def installed_version(name: str) -> str | None:
@@ -63,11 +70,12 @@ def installed_version(name: str) -> str | None:
 def read_hardware() -> dict[str, Any]:
     """CPU cores this process may use, and the GPU's name (None without one, or without torch)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpu = None
-    if installed_version("torch"):
+    try:
         import torch
 
         gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    except (ImportError, OSError):  # OSError: a library of torch's own is missing
+        gpu = None
     return {"cpu_cores": cores, "machine": platform.machine(), "gpu": gpu}
 
 
@@ -127,6 +135,9 @@ def try_student() -> dict[str, Any]:
         load_chat_model("sandbox", max_tokens=1).invoke("2+3")
     except SuperCorrectError as error:
         return {"ok": False, "detail": str(error)}
+    except Exception as error:  # whatever is broken is what a doctor is asked about
+        reason = " ".join(str(error).split())
+        return {"ok": False, "detail": f"{type(error).__name__}: {reason}. Install the package anew."}
     return {"ok": True, "detail": "loads and writes", "seconds": round(time.perf_counter() - started, 1)}
 
 

@@ -93,7 +93,9 @@ class LiveRun:
         fields = {key: value for key, value in event.items() if key in Critique.model_fields}
         print_critique(self._console, Critique(**fields), parse_solution(self._text))
         self._heading = (
-            "student, corrected" if event["step"] is None else f"student, from step {event['step']} on"
+            "student, corrected"
+            if event["step"] is None
+            else f"student, after the corrected step {event['step']}"
         )
         self.wait("the student goes on")
 

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from supercorrect_agent.cli.endings import EXIT_RUN_FAILED, leaving_at_once
 from supercorrect_agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from supercorrect_agent.cli.live import LiveRun
     from supercorrect_agent.graph import CompiledSolveGraph
     from supercorrect_agent.prompts import PromptSet
+    from supercorrect_agent.state import CorrectionConfig
+    from supercorrect_agent.store import JsonlTraceStore
     from supercorrect_agent.types import Trace
 
 EXAMPLE = (
@@ -24,7 +27,6 @@ EXAMPLE = (
     'How many shells does Mia have now?"'
 )
 MOST_CHARACTERS = 1_000_000
-EXIT_RUN_FAILED = 1
 
 
 def solve(
@@ -63,27 +65,20 @@ def solve(
 
     with LiveRun(make_console(), silent=as_json) as live:
         live.wait("loading the student")
-        from supercorrect_agent.graph import create_supercorrect_graph
-        from supercorrect_agent.state import CorrectionConfig
-        from supercorrect_agent.store import open_store
-        from supercorrect_agent.types import Trace
+        with leaving_at_once():
+            from supercorrect_agent.state import CorrectionConfig
+            from supercorrect_agent.types import Trace
 
-        traces = None if store is None else open_store(store)
-        if traces is not None:
-            traces.ensure_writable()
-        graph = create_supercorrect_graph(
-            student,
-            choose_teacher(student, teacher),
-            prompts=choose_prompts(student, prompts),
-            config=CorrectionConfig(max_rounds=rounds, max_new_tokens=max_tokens, temperature=temperature),
-        )
+            bounds = CorrectionConfig(max_rounds=rounds, max_new_tokens=max_tokens, temperature=temperature)
+            traces = None if store is None else open_writable(store)
+            graph = load_graph(student, teacher, prompts, bounds)
         started = time.perf_counter()
         output = asyncio.run(run_live(graph, problem, live))
         output["seconds"] = round(time.perf_counter() - started, 2)
         trace = Trace.model_validate(output.pop("trace"))
         if traces is not None:
             traces.append(trace)
-        output |= {"error": trace.error, "trace_id": trace.id, "store": None if store is None else str(store)}
+    output |= {"error": trace.error, "trace_id": trace.id, "store": None if store is None else str(store)}
     if as_json:
         typer.echo(json.dumps(output, ensure_ascii=False, indent=2))
     else:
@@ -120,6 +115,33 @@ def read_problem(text: str) -> str:
             f"The problem is longer than {MOST_CHARACTERS:,} characters. Pass the text of one problem."
         )
     return text
+
+
+def open_writable(path: Path) -> JsonlTraceStore:
+    """The store that the trace will go to, tried out before the run.
+
+    Raises:
+        StoreError: The path cannot be written.
+    """
+    from supercorrect_agent.store import open_store
+
+    store = open_store(path)
+    store.ensure_writable()
+    return store
+
+
+def load_graph(
+    student: str, teacher: str | None, prompts: Path | None, bounds: CorrectionConfig
+) -> CompiledSolveGraph:
+    """The solving graph with its models loaded.
+
+    Raises:
+        SuperCorrectError: A model cannot be loaded or a prompt file cannot be read.
+    """
+    from supercorrect_agent.graph import create_supercorrect_graph
+
+    words = choose_prompts(student, prompts)
+    return create_supercorrect_graph(student, choose_teacher(student, teacher), prompts=words, config=bounds)
 
 
 def choose_teacher(student: str, teacher: str | None) -> str | None:

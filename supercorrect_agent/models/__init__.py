@@ -138,6 +138,8 @@ def _load_vllm(name: str, kwargs: dict[str, Any]) -> BaseChatModel:
         "api_key": "none",  # the client insists on a key, a server started without one ignores it
         "stream_usage": True,  # off by default for other servers than OpenAI's, which would count no tokens
         "max_retries": 1,
+        # a connection that is kept belongs to its event loop, and fails in the next `asyncio.run`
+        "default_headers": {"Connection": "close"},
     }
     metadata = {**PREFILL_METADATA, **kwargs.pop("metadata", {})}
     return ChatOpenAI(model=model, metadata=metadata, **{**settings, **kwargs})

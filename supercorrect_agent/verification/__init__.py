@@ -45,7 +45,7 @@ class MathVerifier:
     """Grades mathematical answers; stateless, so that one instance may serve every thread and task.
 
     Args:
-        seconds: CPU time allowed for the algebra of one pair; four times as much wall time is. At the limit
+        seconds: CPU time allowed for the algebra of one pair; six times as much wall time is. At the limit
             the process is killed: the answer is incorrect, or unscored if the machine was just too busy.
 
     Raises:

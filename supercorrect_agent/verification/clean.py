@@ -43,6 +43,7 @@ _WRAPPER = re.compile(
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
+        (r"<<[^<>]*>>", ""),  # GSM8K's calculator notes
         (r"\^\s*\{?\s*°\s*\}?", "°"),
         (r"\{,\}", ","),
         (r"(?<=\d)\\,(?=\d{3}(?!\d))", ","),

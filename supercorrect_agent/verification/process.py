@@ -19,7 +19,7 @@ from typing import IO, ParamSpec, TypeVar, cast
 
 _WORKER = Path(__file__).with_name("worker.py")
 _START_SECONDS = 120.0
-_PATIENCE = 4  # wall time allowed for a second of CPU time
+_PATIENCE = 6  # wall time allowed for a second of CPU time
 _THREADS = 2
 _local = threading.local()
 _P = ParamSpec("_P")
@@ -58,7 +58,7 @@ class Grader:
         """The worker's verdict on a pair of LaTeX expressions, and the seconds of CPU time it took.
 
         Raises:
-            GraderStopped: The process used ``seconds`` of CPU time, four times as much wall time, or all its
+            GraderStopped: The process used ``seconds`` of CPU time, six times as much wall time, or all its
                 memory. It is gone; `thread_grader` starts another.
         """
         line = json.dumps([target, answer, seconds]) + "\n"

@@ -89,6 +89,7 @@ _NAMED = re.compile(r"([A-Za-z][A-Za-z ]*(?:_ ?\{?\w+\}?)?(?: ?\([^()=]*\))?) ?=
 _MEMBER = re.compile(r"([A-Za-z]) ?∈ ?(.+)")
 _BASED = re.compile(r"([0-9][0-9A-Za-z]*|[A-F][0-9A-F]+) ?(?:_ ?\{? ?\(?(\w+)\)? ?\}?|\(?base (\w+)\)?)")
 _QUANTITY = re.compile(r"(.*?[\d.)}π∞!]) ?((?<= )[A-Za-z(][\w °%^{}()/.'-]*|[A-Za-z°%¢][\w °%^{}()/.'-]*)")
+_HOPELESS = re.compile(r"\d{5,}!|(?:\d ?\^ ?[{(]?\d*){3}")  # no algebra system can work these out
 _SUBJECT = re.compile(r" (?:is|are|=) ")
 _RATIO = re.compile(r"\d+(?:\.\d+)?(?:(?: ?: ?| to )\d+(?:\.\d+)?)+")
 _WORD = re.compile(r"(?<![\\A-Za-z])([A-Za-z]{2,})")
@@ -315,7 +316,9 @@ def _atom(text: str) -> Atom | None:
             return Atom(text, value)
     except TooLarge:
         return Atom(text, huge=True)
-    return None if _has_words(text) or re.search(r"(?<![_^\d.])[\d.]+ \d", text) else Atom(text)
+    if _has_words(text) or re.search(r"(?<![_^\d.])[\d.]+ \d", text):
+        return None
+    return Atom(text, huge=bool(_HOPELESS.search(text)))
 
 
 def _has_words(text: str) -> bool:

@@ -38,7 +38,7 @@ _HEDGE = re.compile(
     r"|(?:more|less|fewer|greater) than)\b|n't\b",
     re.IGNORECASE,
 )
-_COPULA = re.compile(r" (?:is|are|was|were|equals|be|=|:)(?: equal to| therefore| thus)? |: ")
+_COPULA = re.compile(r" (?:is|are|was|were|equals|be|=|:)(?: equal to| therefore| thus)? | ?= ?|: ")
 _NUMBER = re.compile(
     r"(?<![\w.])-?(?:\d+ \d+/\d+|\d*\\frac\{[^{}]*\}\{[^{}]*\}|\d+(?:\.\d+)?(?:/\d+)?|\.\d+)(?:%|°|π)?"
     r"|\\sqrt\{[^{}]*\}"
@@ -83,17 +83,18 @@ def clock(text: str) -> str:
 def sentence_tails(text: str) -> Iterator[str]:
     """The parts of a sentence that may be its answer, likeliest first.
 
-    After the last "is" (are, equals, ...): all of it, then its first number. Without one: from the last
-    number on, then that number alone. A part that is hedged or negated ("not 5", "at least 5") is no answer.
+    After the last "is" (are, equals, =, ...) that a number follows: all of it, then its first number; if none
+    does, what follows the last "is". Without any: from the last number on, then that number alone. A part
+    that is hedged or negated ("not 5", "at least 5") is no answer.
     """
-    starts = [match.end() for match in _COPULA.finditer(text)]
-    tail = text[starts[-1] :] if starts else text
+    tails = [text[match.end() :] for match in _COPULA.finditer(text)][::-1]
+    tail = next(filter(_NUMBER.search, tails), (tails or [text])[0])
     if _HEDGE.search(tail):
         return
-    if starts:
+    if tails:
         yield tail
     numbers = list(_NUMBER.finditer(tail))
     if numbers:
-        chosen = numbers[0] if starts else numbers[-1]
+        chosen = numbers[0] if tails else numbers[-1]
         yield tail[chosen.start() :]
         yield chosen[0]
