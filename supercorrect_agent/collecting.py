@@ -186,8 +186,10 @@ def inspect(collector: Collector, state: CollectState, config: RunnableConfig) -
     update: Update = {"inspections": [dump(one) for one in checks], "notes": ""}
     if not found.readable:
         update["ending"] = ended("parse_error", f"the critique by '{found.author}' could not be read")
+    elif right and (found.found_error or not run_settings(collector.defaults).student_review):
+        update["ending"] = _ACCEPTED
     elif right:
-        update["ending"] = ended("accepted", "the answer is the true one")
+        return update
     elif not kept_text(solution, found):
         update["ending"] = ended("unchanged", "the teacher named no step that could be corrected")
     if "ending" in update:
@@ -205,8 +207,12 @@ def after_inspect(state: CollectState) -> str:
 
 
 def student_review(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
-    """Has the student review its own attempt, forced to the teacher's step, where that is wanted."""
-    settings = run_settings(collector.defaults)
+    """Has the student review its own attempt, where that is wanted.
+
+    A wrong attempt's review is forced to the teacher's step. A right attempt's runs freely and ends the run:
+    an error found in it is a false alarm, which stage 2 can turn into a pair (METHOD B20).
+    """
+    settings, critique = run_settings(collector.defaults), critique_of(state)
     if not settings.student_review:
         return {"review": {}}
     try:
@@ -214,11 +220,15 @@ def student_review(collector: Collector, state: CollectState, config: RunnableCo
             _problem(state).question,
             collector.student.read(current_text(state)),
             student_turn(settings, config, len(state["history"]) + 1),
-            forced=critique_of(state),
+            forced=critique if critique.found_error else None,
         )
     except Exception as failure:
         return _student_failed(collector, state, failure)
-    return {"review": dump(review), "calls": [*state["calls"], dump(call)]}
+    update: Update = {"review": dump(review), "calls": [*state["calls"], dump(call)]}
+    if not critique.found_error:
+        entry = _closed(CollectState(**{**state, **update}))  # type: ignore[typeddict-item]
+        update |= {"history": [*state["history"], entry], "critique": {}, "ending": _ACCEPTED}
+    return update
 
 
 def student_correct(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
@@ -250,6 +260,7 @@ def record(collector: Collector, state: CollectState, config: RunnableConfig) ->
     yield  # a flow without effects
 
 
+_ACCEPTED = ended("accepted", "the answer is the true one")
 _NO_CRITIQUE: Update = {"review": {}, "inspections": [], "notes": "", "revisions": 0}
 
 

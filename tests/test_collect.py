@@ -118,7 +118,12 @@ def test_ctrl_c_keeps_what_was_collected(tmp_path: Path) -> None:
     model, store = build_tiny_model(tmp_path / "model", context=2048), tmp_path / "traces.jsonl"
     flags = ["--student", f"local:{model}", "--n", "5000", "--store", str(store), "--concurrency", "4"]
     command = [sys.executable, "-m", "training.collect", *flags, "--max_new_tokens", "8"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
+
+    def heed_ctrl_c() -> None:  # a shell's background job, this test perhaps, starts its children deaf to it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, preexec_fn=heed_ctrl_c, **pipes) as process:
         deadline = time.monotonic() + 240
         while not (store.exists() and store.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -82,11 +82,22 @@ def test_a_right_attempt_needs_no_critique() -> None:
 
 def test_right_attempts_are_reviewed_on_request() -> None:
     fine = Critique(author="t", answer="396")
-    trace = collect(
-        prefilling(RIGHT), ScriptedTeacher(fine), CollectConfig(write_template=False, review_correct=True)
-    )
+    settings = CollectConfig(write_template=False, review_correct=True, student_review=False)
+    trace = collect(prefilling(RIGHT), ScriptedTeacher(fine), settings)
     assert (trace.status, len(trace.rounds)) == ("accepted", 1)
     assert (trace.rounds[0].critique, trace.rounds[0].solution) == (fine, None)
+
+
+def test_the_student_reviews_its_right_attempt_freely_and_may_give_a_false_alarm() -> None:
+    alarm = STEP1.replace("</Step1>", "<Cause>no</Cause><Correction>47+85=130</Correction></Step1>")
+    student = prefilling(RIGHT, alarm)
+    settings = CollectConfig(write_template=False, review_correct=True)
+    trace = collect(student, ScriptedTeacher(Critique(author="t", answer="396")), settings)
+    (only,) = trace.rounds
+    assert (trace.status, only.critique.step, only.solution) == ("accepted", None, None)
+    assert only.review is not None
+    assert (only.review.step, only.review.correction) == (1, "47+85=130")
+    assert [message.type for message in student.prompts[1]] == ["human"]  # nothing forces the review
 
 
 def test_template_only() -> None:
