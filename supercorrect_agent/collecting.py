@@ -1,7 +1,7 @@
 """The nodes of the collecting graph: the teacher sees the reference, every error becomes training data.
 
 The student never sees the reference: its solving, its review and its correction are asked with the same
-prompts as in use (METHOD B3, B4). What fails is on the trace, not raised.
+prompts as in use (decision B3, B4). What fails is on the trace, not raised.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def student_review(collector: Collector, state: CollectState, config: RunnableCo
     """Has the student review its own attempt, where that is wanted.
 
     A wrong attempt's review is forced to the teacher's step. A right attempt's runs freely and ends the run:
-    an error found in it is a false alarm, which stage 2 can turn into a pair (METHOD B20).
+    an error found in it is a false alarm, which stage 2 can turn into a pair (decision B20).
     """
     settings, critique = run_settings(collector.defaults), critique_of(state)
     if not settings.student_review:

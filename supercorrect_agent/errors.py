@@ -1,4 +1,4 @@
-"""One exception per boundary. A bad *run* is data on its trace; these are for misuse and broken surroundings."""
+"""One exception per boundary, for misuse and broken surroundings. A bad *run* is data on its trace."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class CollectConfig(BaseModel):
         default=0.7,
         ge=0,
         le=2,
-        description="The student's temperature, 0.7 to 0.8 in METHOD B24; null: the model's.",
+        description="The student's temperature, 0.7 to 0.8 in decision B24; null: the model's.",
     )
     max_new_tokens: int | None = Field(
         default=512, ge=1, description="Most tokens the student writes in one call."
@@ -71,7 +71,7 @@ class CollectConfig(BaseModel):
     )
     attempt: bool = Field(default=True, description="The student solves the problem; off: the template only.")
     review_correct: bool = Field(
-        default=False, description="The teacher reviews right attempts too (METHOD B20)."
+        default=False, description="The teacher reviews right attempts too (decision B20)."
     )
     student_review: bool = Field(
         default=True,

@@ -62,14 +62,14 @@ class Student:
     def review(
         self, question: str, solution: Solution, turn: Turn, forced: Critique | None = None
     ) -> Flow[tuple[Critique, Call]]:
-        """Asks for the student's own critique of a solution, without any reference (METHOD B3).
+        """Asks for the student's own critique of a solution, without any reference (decision B3).
 
         Args:
             question: The problem's text.
             solution: The solution under review.
             turn: The circumstances.
-            forced: A critique to whose step the review is forced (METHOD B4). A model that cannot continue a
-                message reviews freely instead, and may name another step.
+            forced: A critique to whose step the review is forced (decision B4). A model that cannot
+                continue a message reviews freely instead, and may name another step.
         """
         prefix = critique_prefix(solution, forced)[0] if forced and can_prefill(self.model) else None
         messages = review_messages(self.prompts, question, solution.raw, prefix=prefix)

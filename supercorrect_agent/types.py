@@ -138,7 +138,7 @@ class Inspection(Record):
 
 
 class Call(Record):
-    """One model call: who, with what, how much. Tokens are the provider's own counts; seconds are wall time."""
+    """One model call: who, with what, how much. Tokens are the provider's counts, seconds wall time."""
 
     role: Role
     model: str

@@ -100,7 +100,7 @@ def test_the_reference_is_adapter_a_and_not_the_base(
 
 
 def test_trl_takes_our_rows_as_they_are(model: Path, data: Path, tmp_path: Path) -> None:
-    """Its own preparation would append EOS and open a new assistant turn (METHOD B1)."""
+    """Its own preparation would append EOS and open a new assistant turn (decision B1)."""
     tokenizer = load_tokenizer(str(model))
     tokenized, _ = tokenize_rows(load_rows(data)[0], tokenizer, tokenize_pair, None)
     trainer = create_dpo_trainer(make_config(model, data, tmp_path), tokenized, tokenizer)

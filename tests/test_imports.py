@@ -32,8 +32,8 @@ LOCAL = {"models/decoding.py", "models/engine.py", "models/folder.py"}
 LAYERS = (
     ("types", "errors"),
     ("grammar",),
-    ("verification",),
     ("templates",),
+    ("verification",),
     ("prompts", "store"),
     ("models",),
     ("calls", "inspector"),

@@ -23,7 +23,7 @@ START_SECONDS = 900
 
 
 @contextmanager
-def serve(model: Path, log: Path, *, context: int = 1024) -> Iterator[str]:
+def serve(model: Path, log: Path, *, context: int = 4096) -> Iterator[str]:
     """Serves a model folder as ``MODEL_NAME``; yields the server's URL, and ends the server afterwards."""
     port = free_port()
     command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
@@ -88,6 +88,6 @@ def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not PYTHON.exists():
         pytest.skip(f"{PYTHON.parent.parent.name} is absent; make it with `sh tests/install_vllm.sh`")
     folder = tmp_path_factory.mktemp("vllm")
-    model = build_tiny_model(folder / "model", context=1024)
+    model = build_tiny_model(folder / "model", context=4096)
     with serve(model, folder / "server.log") as url:
         yield url

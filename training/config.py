@@ -43,7 +43,7 @@ class CollectionConfig(StageConfig):
     teacher: str = Field(default="sandbox", description="sandbox, or a model as for --student")
     prompts: str = Field(default="auto", description="auto (the student's own), default, or a TOML file")
     store: Path = Field(default=Path("traces"), description="trace store: a folder or a .jsonl file")
-    samples: int = Field(default=1, ge=1, description="attempts per problem (METHOD: 4 to 8 at T 0.7)")
+    samples: int = Field(default=1, ge=1, description="attempts per problem (decision B24: 4 to 8 at T 0.7)")
     temperature: float = Field(default=0.0, ge=0, le=2, description="sampling temperature of the student")
     max_rounds: int = Field(default=1, ge=0, le=8, description="corrections per attempt")
     max_new_tokens: int = Field(default=512, ge=1, description="tokens per reply")
@@ -79,7 +79,7 @@ class DatasetConfig(StageConfig):
         default=0.2, ge=0, lt=1, description="share of `no error` rows among reviews"
     )
     own_solutions: bool = Field(default=False, description="add the student's own verified solutions")
-    pair_format: PairFormat = Field(default="inline", description="METHOD B2")
+    pair_format: PairFormat = Field(default="inline", description="decision B2")
     solve_pairs: bool = Field(default=False, description="add step pairs under the solve prompt")
     max_length_ratio: float = Field(
         default=4.0, gt=1, description="longer / shorter side of a pair, in characters"
@@ -103,7 +103,7 @@ class TrainConfig(StageConfig):
     output: Path = Field(default=Path("runs/model"), description="folder of the trained adapter or model")
     full: bool = Field(default=False, description="train all weights instead of a LoRA adapter")
     learning_rate: float = Field(
-        default=2e-4, gt=0, description="peak; 2e-5 for full fine-tuning (METHOD B13)"
+        default=2e-4, gt=0, description="peak; 2e-5 for full fine-tuning (decision B13)"
     )
     lora_r: int = Field(default=16, ge=1, description="LoRA rank")
     lora_alpha: int = Field(default=32, ge=1, description="LoRA alpha")
@@ -145,9 +145,9 @@ class DpoConfig(TrainConfig):
     learning_rate: float = Field(
         default=5e-6, gt=0, description="peak; 1e-6 for full fine-tuning (paper 5.1)"
     )
-    beta: float = Field(default=0.4, gt=0, description="strength of the pull to the reference (METHOD B6)")
+    beta: float = Field(default=0.4, gt=0, description="strength of the pull to the reference (decision B6)")
     loss_type: tuple[str, ...] = Field(
-        default=("sigmoid", "sft"), description="TRL losses, added up (METHOD B8)"
+        default=("sigmoid", "sft"), description="TRL losses, added up (decision B8)"
     )
     loss_weights: tuple[float, ...] = Field(default=(1.0, 1.0), description="one weight per loss")
     precompute_ref_log_probs: bool = Field(

@@ -1,4 +1,4 @@
-"""Whether a critique on a trace may be trained on (METHOD B5), and readers that both builders need."""
+"""Whether a critique on a trace may be trained on (decision B5), and readers that both builders need."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ a table of every student and every way to use it, a plot, and what each stage co
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from supercorrect_agent.sandbox.world import generate_problems
 from training.config import LoopConfig
 from training.flags import make_config, read_yaml
 from training.loop import REPORT_FILE, STAGES_FILE, run_loop
@@ -49,9 +51,15 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Path:
         console.print(f"[dim]{minutes:2d}:{seconds:02d}[/dim]  {line}", soft_wrap=True)
 
     console.print(f"The closed loop on CPU, offline. Run folder: {out}")
+    question = generate_problems("test", 1, seed=seed)[0].question
+    console.print(f"\nThe base student meets one problem:\n  {question}")
+    show_run("sandbox", question)
+    console.print("\nNow the loop: collect, train, measure.")
     run_loop(config, say=say)
     reports = read_reports(out)
-    print_example(console, out, seed)
+    console.print(f"\nThe trained student meets the same problem:\n  {question}")
+    show_run(f"local:{out / 'round1' / 'dpo'}", question)
+    console.print()
     console.print(accuracy_table(reports))
     for line in reading(reports):
         console.print(line)
@@ -65,11 +73,12 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Path:
 
 
 def demo_config(out: Path, *, quick: bool, seed: int) -> LoopConfig:
-    """The loop's settings: the sandbox's configuration file, with one seed for every stage."""
+    """The loop's settings: the sandbox's configuration file, ``seed`` added to the seed of every stage."""
     config = make_config(LoopConfig, read_yaml(CONFIG))
     stages = ("collect", "collect_pairs", "rows", "pairs", "sft", "dpo", "evaluate")
     changes: dict[str, Any] = {
-        name: getattr(config, name).model_copy(update={"seed": seed}) for name in stages
+        name: (stage := getattr(config, name)).model_copy(update={"seed": stage.seed + seed})
+        for name in stages
     }
     if quick:
         for name in ("collect", "collect_pairs", "evaluate"):
@@ -158,15 +167,20 @@ def cost_table(out: Path) -> Table:
     return table
 
 
-def print_example(console: Console, out: Path, seed: int) -> None:
-    """One collected trace in which the student slipped and corrected itself from the kept prefix."""
-    from supercorrect_agent.cli.traces import print_trace
-    from supercorrect_agent.store import open_store
+def show_run(student: str, question: str) -> None:
+    """One run of the solving graph with the sandbox's teacher, live."""
+    from supercorrect_agent.cli.live import LiveRun
+    from supercorrect_agent.cli.screen import make_console
+    from supercorrect_agent.cli.solve import run_live
+    from supercorrect_agent.graph import create_supercorrect_graph
 
-    traces = [trace for trace in open_store(out / "round1" / "pair_traces") if trace.status == "corrected"]
-    if traces:
-        console.print("\nOne of the collected traces:")
-        print_trace(console, traces[seed % len(traces)])
+    started = time.monotonic()
+    graph = create_supercorrect_graph(student, "sandbox")
+    with LiveRun(make_console()) as live:
+        output = asyncio.run(run_live(graph, question, live))
+        reason = output["trace"]["chosen"]["reason"]
+        seconds = round(time.monotonic() - started, 1)
+        live.summarize({**output, "seconds": seconds, "store": None}, reason)
 
 
 def plot_accuracy(reports: dict[str, Report], path: Path) -> None:

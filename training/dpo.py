@@ -65,7 +65,7 @@ def create_dpo_trainer(config: DpoConfig, tokenized: list[dict[str, Any]], token
     from training.student import load_student, lora_config
 
     class TokenizedDPOTrainer(DPOTrainer):  # type: ignore[misc]
-        """TRL's trainer for tokenised rows: its own step would add EOS and a new turn (METHOD B1)."""
+        """TRL's trainer for tokenised rows: its own step would add EOS and a new turn (decision B1)."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
             return dataset

@@ -3,7 +3,7 @@
     python -m training.loop --config training/configs/sandbox.yaml --folder runs/loop
 
 Every round trains from the base model on all traces so far (stage 1), then on pairs of its own student's
-errors (stage 2: the rejected side must be the reference's own text, METHOD B19). A stage whose result is
+errors (stage 2: the rejected side must be the reference's own text, decision B19). A stage whose result is
 there is skipped, so the same command goes on after an interruption.
 """
 

@@ -36,7 +36,7 @@ class Difference(TypedDict):
 
 
 class SelfCorrection(TypedDict):
-    """What a second pass did: accuracies before and after, and the flips both ways (METHOD: B9).
+    """What a second pass did: accuracies before and after, and the flips both ways (decision B9).
 
     ``corrected`` is i->c over the problems that were wrong at first; ``broken`` is c->i over those that were
     right.

@@ -66,7 +66,7 @@ def build_preference_dataset(
         prompts: The prompts the student is used with; the ungrounded ones, never those with a reference (B3).
         pair_format: ``inline`` shows the whole wrong solution in the prompt and the re-written steps up to
         the
-            wrong one in the prefix; ``literal_eq8`` shows s_1 ... s_{k-1} only (METHOD B2).
+            wrong one in the prefix; ``literal_eq8`` shows s_1 ... s_{k-1} only (decision B2).
         solve_pairs: Whether to add step pairs under the solve prompt, which protect and train the single
         pass.
         max_length_ratio: The longer side may have at most this many times the characters of the shorter
@@ -140,7 +140,7 @@ def _inline_pair(
     prefix, chosen = critique_prefix(attempt, critique)
     if review.raw.startswith(prefix):
         rejected = _first_unit(review.raw[len(prefix) :])
-    else:  # a model that cannot continue a message reviewed freely: what it says of the same step (METHOD B4)
+    else:  # decision B4: a model that cannot continue a message reviewed freely; what it says of the same step
         rejected = (_evaluation(review.raw, critique.step or 0) or ("", None))[1]
     if rejected is None or not review.readable:
         ledger.drop("student review unreadable")

@@ -46,7 +46,7 @@ def build_sft_dataset(
 
     A row of kind ``solve`` asks for a solution and holds the teacher's (verified against the problem's
     answer); one of kind ``review`` shows the student's attempt and holds the teacher's correction trace,
-    which ends at ``</Correction>`` or, where nothing is wrong, at ``</Answer>`` (METHOD B20).
+    which ends at ``</Correction>`` or, where nothing is wrong, at ``</Answer>`` (decision B20).
 
     Args:
         traces: What the collecting graph recorded; only problems of split ``train`` give rows.

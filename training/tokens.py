@@ -1,4 +1,4 @@
-"""Rows to token ids, with the boundary between what is given and what is learnt kept token by token (METHOD
+"""Rows to token ids, with the boundary between what is given and what is learnt kept token by token (decision
 B1).
 
 The given part is tokenised exactly as the student is prompted in use: the chat template with its generation
@@ -43,7 +43,7 @@ def tokenize_completion(row: Row, tokenizer: PreTrainedTokenizerBase) -> Tokeniz
     """Tokenises one stage-1 row, rendered in full by the chat template, end-of-turn included.
 
     Returns:
-        ``input_ids`` and ``labels`` of the same length; labels are -100 on the prompt (paper eq. 5, METHOD
+        ``input_ids`` and ``labels`` of the same length; labels are -100 on the prompt (paper eq. 5, decision
         B16).
 
     Raises:

@@ -17,7 +17,6 @@ from supercorrect_agent.errors import ConfigError
 if TYPE_CHECKING:
     from supercorrect_agent.cli.live import LiveRun
     from supercorrect_agent.graph import CompiledSolveGraph
-    from supercorrect_agent.prompts import PromptSet
     from supercorrect_agent.state import CorrectionConfig
     from supercorrect_agent.store import JsonlTraceStore
     from supercorrect_agent.types import Trace
@@ -139,8 +138,9 @@ def load_graph(
         SuperCorrectError: A model cannot be loaded or a prompt file cannot be read.
     """
     from supercorrect_agent.graph import create_supercorrect_graph
+    from supercorrect_agent.prompts import load_prompts
 
-    words = choose_prompts(student, prompts)
+    words = None if prompts is None else load_prompts(prompts)
     return create_supercorrect_graph(student, choose_teacher(student, teacher), prompts=words, config=bounds)
 
 
@@ -149,24 +149,6 @@ def choose_teacher(student: str, teacher: str | None) -> str | None:
     if teacher is None:
         return "sandbox" if student.startswith("sandbox") else None
     return None if teacher == "none" else teacher
-
-
-def choose_prompts(student: str, file: Path | None) -> PromptSet | None:
-    """The given prompts, else those that lie beside a student of this process, else None (the defaults)."""
-    from supercorrect_agent.models import SANDBOX_STUDENT
-    from supercorrect_agent.prompts import load_prompts
-
-    if file is not None:
-        return load_prompts(file)
-    kind, _, name = student.partition(":")
-    if kind == "sandbox":
-        folder = SANDBOX_STUDENT
-    elif kind == "local":
-        folder = Path(name if Path(name).is_dir() else name.rpartition("+")[0])
-    else:
-        return None
-    beside = folder / "prompts.toml"
-    return load_prompts(beside) if beside.is_file() else None
 
 
 async def run_live(graph: CompiledSolveGraph, problem: str, live: LiveRun) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def review_steps(story: Story, steps: list[str], answer: str | None) -> tuple[st
         answer: The solution's final answer as written.
 
     Returns:
-        The correction trace (METHOD A.4) and the finding, None where every step holds.
+        The correction trace (paper appendix A) and the finding, None where every step holds.
     """
     reader = _Reader(story, work_through(story))
     bodies: list[str] = []

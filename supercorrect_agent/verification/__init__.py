@@ -10,10 +10,10 @@ import asyncio
 from typing import Protocol, runtime_checkable
 
 from supercorrect_agent.errors import ConfigError
+from supercorrect_agent.templates import extract_answer
 from supercorrect_agent.types import Verdict
 from supercorrect_agent.verification.clean import MAX_LENGTH
 from supercorrect_agent.verification.compare import same
-from supercorrect_agent.verification.extract import extract_answer
 from supercorrect_agent.verification.process import GraderStopped, submit, thread_grader
 from supercorrect_agent.verification.reading import Value, read
 
