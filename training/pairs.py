@@ -140,7 +140,7 @@ def _inline_pair(
     prefix, chosen = critique_prefix(attempt, critique)
     if review.raw.startswith(prefix):
         rejected = _first_unit(review.raw[len(prefix) :])
-    else:  # decision B4: a model that cannot continue a message reviewed freely; what it says of the same step
+    else:  # decision B4: a model that cannot continue a message reviewed freely; its words on the same step
         rejected = (_evaluation(review.raw, critique.step or 0) or ("", None))[1]
     if rejected is None or not review.readable:
         ledger.drop("student review unreadable")
