@@ -142,13 +142,6 @@ def test_an_unreadable_reply_fails_the_run(student: Any) -> None:
     assert_one_sentence(result, 1, "no final answer could be read", "Raise --max-tokens")
 
 
-def test_prompts_beside_a_student_are_used(student: Any, tmp_path: Path) -> None:
-    (tmp_path / "prompts.toml").write_text('[solve]\ntext = "MINE {problem}"\n')
-    model = student(RIGHT)
-    assert run_cli("solve", QUESTION, "--student", f"local:{tmp_path}", "--teacher", "sandbox").exit_code == 0
-    assert model.prompts[0][0].text == f"MINE {QUESTION}"
-
-
 def test_a_prompt_file_wins(student: Any, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('[solve]\ntext = "FILE {problem}"\n')
     model = student(RIGHT)

@@ -56,7 +56,7 @@ def test_traces_are_stored_and_make_rows_of_every_kind(
         2,
         4,
     )
-    assert summary["tokens"]["student"] == 15 * (4 + 2 + 2)  # four attempts, two reviews, two corrections
+    assert summary["tokens"]["student"] == 15 * (4 + 4 + 2)  # four attempts, four reviews, two corrections
     assert said[-1].startswith("collect: 4/4 traces")
     assert "right at first 50.0%" in said[-1]
     traces = list(open_store(tmp_path))

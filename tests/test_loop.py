@@ -61,7 +61,11 @@ def test_a_round_runs_its_stages_in_order_and_a_second_call_none(stages: Stages,
     assert [name for name, _ in stages] == ["evaluate", *ROUND]
     assert json.loads((tmp_path / "report.json").read_text())["against_base"]["HSFT"]
     costs = [json.loads(line) for line in (tmp_path / "stages.jsonl").read_text().splitlines()]
-    assert [cost["stage"] for cost in costs][:3] == ["base", "round1/traces", "round1/rows"]
+    assert [cost["stage"] for cost in costs][:3] == [
+        "evaluate base",
+        "collect round1/traces",
+        "build round1/rows",
+    ]
     assert costs[0]["tokens"] == 7
     stages.clear()
     run(tmp_path)

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from supercorrect_agent.cli.screen import make_console
 from supercorrect_agent.sandbox.world import generate_problems
 from training.config import LoopConfig
 from training.flags import make_config, read_yaml
@@ -24,9 +24,9 @@ from training.metrics import Difference, Interval, paired_difference
 CONFIG = Path(__file__).parent / "configs" / "sandbox.yaml"
 ARMS = {
     "single": "single pass",
-    "review": "with self-review",
-    "teacher": "with the teacher",
-    "retry": "plain retry (control)",
+    "review": "self-review",
+    "teacher": "with teacher",
+    "retry": "plain retry",
 }
 Report = dict[str, Any]
 
@@ -42,13 +42,13 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Path:
     Returns:
         The folder, with ``report.json``, ``table.md`` and ``accuracy.png``.
     """
-    console = Console(highlight=False)
+    console = make_console()
     started = time.monotonic()
     config = demo_config(out, quick=quick, seed=seed)
 
     def say(line: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - started), 60)
-        console.print(f"[dim]{minutes:2d}:{seconds:02d}[/dim]  {line}", soft_wrap=True)
+        console.print(f"{minutes:2d}:{seconds:02d}  {line}", style="dim")
 
     console.print(f"The closed loop on CPU, offline. Run folder: {out}")
     question = generate_problems("test", 1, seed=seed)[0].question
@@ -111,7 +111,11 @@ def accuracy_table(reports: dict[str, Report]) -> Table:
     for student, report in reports.items():
         arms = report["arms"]
         table.add_row(
-            student, *(format_interval(arms[arm]["accuracy"]) if arm in arms else "-" for arm in ARMS)
+            student,
+            *(
+                format_interval(arms[arm]["accuracy"]).replace(" [", "\n[", 1) if arm in arms else "-"
+                for arm in ARMS
+            ),
         )
     return table
 
@@ -170,7 +174,6 @@ def cost_table(out: Path) -> Table:
 def show_run(student: str, question: str) -> None:
     """One run of the solving graph with the sandbox's teacher, live."""
     from supercorrect_agent.cli.live import LiveRun
-    from supercorrect_agent.cli.screen import make_console
     from supercorrect_agent.cli.solve import run_live
     from supercorrect_agent.graph import create_supercorrect_graph
 

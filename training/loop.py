@@ -99,7 +99,7 @@ def _train_control(config: LoopConfig, folder: Path, stores: tuple[Path, ...], s
 def _build_rows(config: LoopConfig, output: Path, stores: tuple[Path, ...], say: Say, **changes: Any) -> Path:
     where = {"kind": "sft", "store": stores, "output": output, "tokenizer": config.model}
     rows = config.rows.model_copy(update={**where, **changes})
-    _once(config, output / "manifest.json", say, lambda: run_data(rows, say=say))
+    _once(config, "build", output / "manifest.json", say, lambda: run_data(rows, say=say))
     return output
 
 
@@ -108,7 +108,7 @@ def _train_dpo(config: LoopConfig, folder: Path, hsft: Student, number: int, say
     pairs = config.pairs.model_copy(
         update={"kind": "preference", "store": (store,), "output": folder / "pairs", "tokenizer": hsft.model}
     )
-    _once(config, pairs.output / "manifest.json", say, lambda: run_data(pairs, say=say))
+    _once(config, "build", pairs.output / "manifest.json", say, lambda: run_data(pairs, say=say))
     start = {"model": hsft.model, "adapter": hsft.adapter}
     dpo = config.dpo.model_copy(update={**start, "data": pairs.output, "output": folder / "dpo"})
     return _train(config, dpo, say)
@@ -120,7 +120,7 @@ def _train(config: LoopConfig, stage: SftConfig | DpoConfig, say: Say) -> Studen
         if isinstance(stage, DpoConfig)
         else (lambda: run_sft(stage, say=say))
     )
-    _once(config, stage.output / "run.json", say, run)
+    _once(config, "train", stage.output / "run.json", say, run)
     return trained_student(stage)
 
 
@@ -138,7 +138,7 @@ def _collect(
         }
     )
     summary = store.with_name(f"{store.name}.json")
-    _once(config, summary, say, lambda: _write_json(summary, run_collect(run, say=say)))
+    _once(config, "collect", summary, say, lambda: _write_json(summary, run_collect(run, say=say)))
     return store
 
 
@@ -152,7 +152,7 @@ def _evaluate(config: LoopConfig, student: Student, output: Path, say: Say, **ch
             **changes,
         }
     )
-    _once(config, output, say, lambda: run_evaluate(run, say=say))
+    _once(config, "evaluate", output, say, lambda: run_evaluate(run, say=say))
     return output
 
 
@@ -172,19 +172,21 @@ def _report(folder: Path, evaluations: dict[str, Path], say: Say) -> None:
         say(f"loop: {name}: {', '.join(shares)}")
 
 
-def _once(config: LoopConfig, result: Path, say: Say, run: Callable[[], object]) -> None:
+def _once(config: LoopConfig, verb: str, result: Path, say: Say, run: Callable[[], object]) -> None:
     """Runs a stage unless its result is there, and notes what it cost."""
-    name = str(result.relative_to(config.folder)).removesuffix("/run.json").removesuffix("/manifest.json")
     if result.exists():
         say(f"loop: {result} is there already")
         return
     started = time.monotonic()
     run()
-    cost = {"stage": name.removesuffix(".json"), "seconds": round(time.monotonic() - started, 1)}
+    place = result.parent if result.stem in ("run", "manifest") else result.with_suffix("")
+    cost = {
+        "stage": f"{verb} {place.relative_to(config.folder)}",
+        "seconds": round(time.monotonic() - started, 1),
+        "tokens": _tokens(json.loads(result.read_text(encoding="utf-8"))),
+    }
     with (config.folder / STAGES_FILE).open("a", encoding="utf-8") as file:
-        file.write(
-            json.dumps({**cost, "tokens": _tokens(json.loads(result.read_text(encoding="utf-8")))}) + "\n"
-        )
+        file.write(json.dumps(cost) + "\n")
 
 
 def _tokens(result: dict[str, Any]) -> int:
