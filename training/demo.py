@@ -18,6 +18,7 @@ from supercorrect_agent.cli.screen import make_console
 from supercorrect_agent.sandbox.world import generate_problems
 from training.config import LoopConfig
 from training.flags import make_config, read_yaml
+from training.folders import make_folder
 from training.loop import REPORT_FILE, STAGES_FILE, run_loop
 from training.metrics import Difference, Interval, paired_difference
 
@@ -50,6 +51,7 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Path:
         minutes, seconds = divmod(int(time.monotonic() - started), 60)
         console.print(f"{minutes:2d}:{seconds:02d}  {line}", style="dim")
 
+    make_folder(out, argument="--out")
     console.print(f"The closed loop on CPU, offline. Run folder: {out}")
     question = generate_problems("test", 1, seed=seed)[0].question
     console.print(f"\nThe base student meets one problem:\n  {question}")

@@ -19,6 +19,7 @@ from typing import Any
 from training.config import DpoConfig
 from training.data import load_rows
 from training.flags import run_main
+from training.folders import make_folder
 from training.progress import Say, print_line
 from training.sources import model_path
 
@@ -34,6 +35,7 @@ def run_dpo(config: DpoConfig, *, say: Say = print_line) -> Path:
             that training starts from.
     """
     rows, manifest = load_rows(config.data)
+    make_folder(config.output, argument="output")
 
     from training.run import quiet, save_run, train
     from training.student import load_tokenizer

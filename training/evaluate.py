@@ -33,6 +33,7 @@ from supercorrect_agent.types import Problem, Solution, Trace
 from supercorrect_agent.verification import MathVerifier
 from training.config import Arm, EvaluationConfig
 from training.flags import run_main
+from training.folders import make_folder
 from training.metrics import Difference, accuracy, paired_difference, self_correction
 from training.pool import run_bounded
 from training.progress import Pace, Say, print_line
@@ -55,6 +56,7 @@ def run_evaluate(config: EvaluationConfig, *, say: Say = print_line) -> dict[str
     Raises:
         SuperCorrectError: Problems or models are unusable, or no run succeeds at all.
     """
+    make_folder(config.output.parent, argument="output")
     problems = load_problems(config.problems, n=config.n, seed=config.seed, split="test")
     pace = Pace()
     arms = asyncio.run(_run_arms(config, problems, say))
@@ -245,7 +247,6 @@ def _problem_row(problem: Problem, arms: Mapping[str, Outcomes]) -> dict[str, An
 
 def _write(path: Path, report: Mapping[str, Any]) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(

@@ -22,6 +22,7 @@ from training.data import load_rows, run_data
 from training.dpo import run_dpo
 from training.evaluate import compare_evaluations, run_evaluate
 from training.flags import run_main
+from training.folders import make_folder
 from training.progress import Say, print_line
 from training.sft import run_sft
 from training.sources import is_local
@@ -59,7 +60,7 @@ def run_loop(config: LoopConfig, *, say: Say = print_line) -> Path:
     Raises:
         SuperCorrectError: A stage cannot run; what is finished stays and is not run again.
     """
-    config.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(config.folder, argument="folder")
     (config.folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     base = Student(config.model)
     evaluations = {"base": _evaluate(config, base, config.folder / "base.json", say)}

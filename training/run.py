@@ -85,7 +85,6 @@ def train(trainer: Trainer, *, name: str, say: Say) -> dict[str, float]:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressLine(name, say))
     output = Path(trainer.args.output_dir)
-    output.mkdir(parents=True, exist_ok=True)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))
     model = trainer.accelerator.unwrap_model(trainer.model)
     if "ref" in getattr(model, "peft_config", {}):  # TRL's frozen copy would be saved beside the adapter

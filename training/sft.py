@@ -15,6 +15,7 @@ from pathlib import Path
 from training.config import SftConfig
 from training.data import load_rows
 from training.flags import run_main
+from training.folders import make_folder
 from training.progress import Say, print_line
 from training.sources import model_path
 
@@ -29,6 +30,7 @@ def run_sft(config: SftConfig, *, say: Say = print_line) -> Path:
         SuperCorrectError: The data, the model or an argument is unusable.
     """
     rows, manifest = load_rows(config.data)
+    make_folder(config.output, argument="output")
 
     import datasets
     from trl import SFTConfig as SftArguments

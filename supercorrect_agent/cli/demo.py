@@ -21,7 +21,7 @@ def demo(
     quick: Annotated[
         bool, typer.Option("--quick/--full", help="A few problems to see it run, or enough to see the gain.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the problems and of the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the problems and of the training.")] = 0,
 ) -> None:
     """Run the whole loop offline.
 
