@@ -27,6 +27,8 @@ from torch import distributed
 from torch.multiprocessing.spawn import spawn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from supercorrect_agent.prompts import render_prompt
+from supercorrect_agent.sandbox import sandbox_prompts
 from supercorrect_agent.sandbox.arithmetic import INVERSE, OPERATORS, work
 from supercorrect_agent.sandbox.slips import flawed_solution, flawed_work, flawed_works
 from supercorrect_agent.sandbox.teacher import review_steps
@@ -39,6 +41,7 @@ from supercorrect_agent.sandbox.writing import (
     write_steps,
 )
 
+PROMPTS = sandbox_prompts()
 BOS, USER, ASSISTANT, END, PAD = "<|bos|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
 TAGS = [
     tag
@@ -128,9 +131,8 @@ def solve_row(rng: random.Random) -> Row:
     done = flawed_works(rng, story, 0.08)
     steps = write_steps([write_step(each, show_work=False) for each in done])
     summary = f"<Generalized>{write_generalized(story.events)}</Generalized>\n"
-    return Row(
-        f"Solve in tagged steps.\n{tell_story(rng, story)}", steps + summary + write_answer(done[-1].result)
-    )
+    prompt = render_prompt(PROMPTS.solve, problem=tell_story(rng, story))
+    return Row(prompt, steps + summary + write_answer(done[-1].result))
 
 
 def plain_row(rng: random.Random) -> Row:
@@ -138,7 +140,8 @@ def plain_row(rng: random.Random) -> Row:
     story = draw_train_story(rng)
     done = flawed_works(rng, story, 0.08)
     lines = "\n".join(write_step(each, show_work=False) for each in done)
-    return Row(f"Solve.\n{tell_story(rng, story)}", f"{lines}\nAnswer: \\boxed{{{done[-1].result}}}")
+    prompt = render_prompt(PROMPTS.plain, problem=tell_story(rng, story))
+    return Row(prompt, f"{lines}\nAnswer: \\boxed{{{done[-1].result}}}")
 
 
 def review_row(rng: random.Random) -> Row:
@@ -155,7 +158,7 @@ def review_row(rng: random.Random) -> Row:
         bodies = [part.split("</Step")[0].split(">", 1)[1] for part in attempt.split("<Step")[1:]]
         answer = attempt.split("\\boxed{")[1].split("}")[0]
     trace, _ = review_steps(story, [body.split("</Key>")[-1] for body in bodies], answer)
-    return Row(f"Check each step.\n{tell_story(rng, story)}\n{attempt}", trace)
+    return Row(render_prompt(PROMPTS.review, problem=tell_story(rng, story), solution=attempt), trace)
 
 
 # Shares of rows at the beginning and at the end; in between they move along a straight line. Long reviews too
