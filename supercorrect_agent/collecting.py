@@ -13,6 +13,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from pydantic import ValidationError
 
+from supercorrect_agent.alternatives import Alternatives
 from supercorrect_agent.calls import Effect, Flow, Reply, call_config
 from supercorrect_agent.errors import ConfigError
 from supercorrect_agent.inspector import failed_notes, inspect_critique
@@ -231,6 +232,28 @@ def student_review(collector: Collector, state: CollectState, config: RunnableCo
     return update
 
 
+def student_alternatives(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
+    """Has the student put the teacher's step right in further words of its own, where that is wanted."""
+    settings, problem = run_settings(collector.defaults), _problem(state)
+    turn = student_turn(settings, config, len(state["history"]) + 1)
+    solution = collector.student.read(current_text(state))
+    work = Alternatives(collector.student, problem.question, solution, critique_of(state), turn)
+    failed: Exception | None = None
+    try:
+        yield from work.write(rewrite=settings.rewrite, resamples=settings.resamples)
+        yield from work.follow(lambda reached: _compare(collector, problem, reached))
+    except Exception as failure:
+        failed = failure
+    update: Update = {
+        "alternatives": [dump(one) for one in work.found],
+        "calls": [*state["calls"], *map(dump, work.calls)],
+    }
+    if failed is not None:
+        after = CollectState(**{**state, **update})  # type: ignore[typeddict-item]
+        update |= _student_failed(collector, after, failed)
+    return update
+
+
 def student_correct(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
     """Has the student go on from the teacher's corrected step."""
     number = len(state["history"]) + 1
@@ -261,7 +284,7 @@ def record(collector: Collector, state: CollectState, config: RunnableConfig) ->
 
 
 _ACCEPTED = ended("accepted", "the answer is the true one")
-_NO_CRITIQUE: Update = {"review": {}, "inspections": [], "notes": "", "revisions": 0}
+_NO_CRITIQUE: Update = {"review": {}, "alternatives": [], "inspections": [], "notes": "", "revisions": 0}
 
 
 def _problem(state: CollectState) -> Problem:
@@ -280,7 +303,13 @@ def _current_verdict(state: CollectState) -> Verdict:
 
 
 def _closed(state: CollectState, **fields: Any) -> Update:
-    return close_round(critique_of(state), review=state["review"], inspections=state["inspections"], **fields)
+    return close_round(
+        critique_of(state),
+        review=state["review"],
+        inspections=state["inspections"],
+        alternatives=state.get("alternatives", ()),  # a checkpoint of an earlier version has none
+        **fields,
+    )
 
 
 def _student_failed(collector: Collector, state: CollectState, failure: Exception) -> Update:

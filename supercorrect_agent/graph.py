@@ -41,7 +41,7 @@ CompiledCollectGraph = CompiledStateGraph[CollectState, CollectConfig, CollectIn
 
 # Node runs of the longest run there can be, since a run's context may raise max_rounds up to MAX_ROUNDS.
 SOLVE_STEPS = 3 + (MAX_ROUNDS + 1) * 3
-COLLECT_STEPS = 4 + (MAX_ROUNDS + 1) * (2 * (1 + collecting.MAX_REVISIONS) + 3)
+COLLECT_STEPS = 4 + (MAX_ROUNDS + 1) * (2 * (1 + collecting.MAX_REVISIONS) + 4)
 
 COLLECTING: dict[str, Callable[..., Any]] = {
     "teacher_write": collecting.teacher_write,
@@ -50,6 +50,7 @@ COLLECTING: dict[str, Callable[..., Any]] = {
     "teacher_critique": collecting.teacher_critique,
     "inspect": collecting.inspect,
     "student_review": collecting.student_review,
+    "student_alternatives": collecting.student_alternatives,
     "student_correct": collecting.student_correct,
     "record": collecting.record,
 }
@@ -155,7 +156,8 @@ def create_collecting_graph(
     It takes ``{"problem": Problem as a dict, "sample": int}`` and returns ``{"trace": Trace as a dict}``. A
     wrong attempt gets the teacher's critique, the rule inspector's checks of it (a critique that fails stays
     on the trace with its failed checks), the student's own review forced to the same step where its model can
-    continue a message, and a revision. A run that fails ends as a trace with status ``error``.
+    continue a message, on request further words of the student at that step with the verdict on where they
+    lead (decision B8), and a revision. A run that fails ends as a trace with status ``error``.
 
     Args:
         student: A chat model, or a string for ``load_chat_model``.

@@ -30,6 +30,12 @@ def inspect_critique(problem: Problem, solution: Solution, critique: Critique) -
     return tuple(_checks(problem, solution, critique))
 
 
+def speaks_of_reference(problem: Problem, text: str) -> bool:
+    """Whether a text speaks of a reference solution in words that the problem itself does not use."""
+    asked = {_folded(phrase) for phrase in _LEAK.findall(problem.question)}
+    return any(_folded(phrase) not in asked for phrase in _LEAK.findall(text))
+
+
 def failed_notes(inspections: tuple[Inspection, ...]) -> str:
     """The notes of the failed checks, one a line, for a teacher to revise by; "" when all passed."""
     return "\n".join(f"- {one.note}" for one in inspections if not one.passed)
@@ -39,9 +45,8 @@ def _checks(problem: Problem, solution: Solution, critique: Critique) -> Iterato
     yield _check("readable", critique.readable, "The reply could not be read.")
     if not critique.readable:
         return
-    yield _check(
-        "leak", not _leaks(problem, critique), "It speaks of a reference that the student never sees."
-    )
+    leaks = speaks_of_reference(problem, f"{critique.cause}\n{critique.correction}")
+    yield _check("leak", not leaks, "It speaks of a reference that the student never sees.")
     if critique.step is None:
         return
     last = len(solution.steps)
@@ -62,13 +67,6 @@ def _checks(problem: Problem, solution: Solution, critique: Critique) -> Iterato
 
 def _check(name: str, passed: bool, note: str) -> Inspection:
     return Inspection(check=name, passed=passed, note="" if passed else note)
-
-
-def _leaks(problem: Problem, critique: Critique) -> bool:
-    asked = {_folded(phrase) for phrase in _LEAK.findall(problem.question)}
-    return any(
-        _folded(phrase) not in asked for phrase in _LEAK.findall(f"{critique.cause}\n{critique.correction}")
-    )
 
 
 def _folded(text: str) -> str:

@@ -15,6 +15,7 @@ from supercorrect_agent.models import explain_model_error
 from supercorrect_agent.state import Progress
 from supercorrect_agent.student import Student
 from supercorrect_agent.types import (
+    Alternative,
     Call,
     Chosen,
     Critique,
@@ -35,7 +36,7 @@ except PackageNotFoundError:
 _RANK = {"correct": 3, "unscored": 2, "incorrect": 1, "unreadable": 0}
 
 
-def dump(record: Critique | Call | Verdict | Inspection) -> dict[str, Any]:
+def dump(record: Critique | Call | Verdict | Inspection | Alternative) -> dict[str, Any]:
     """A record as it is kept in the state: JSON-native, without the fields that have their default."""
     return record.model_dump(mode="json", exclude_defaults=True)
 
@@ -66,6 +67,7 @@ def close_round(
     continuation: str = "",
     review: Mapping[str, Any] | None = None,
     inspections: Iterable[Mapping[str, Any]] = (),
+    alternatives: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """One finished round, as an entry of ``history``."""
     return {
@@ -75,6 +77,7 @@ def close_round(
         "verdict": dump(verdict) if verdict else None,
         "continuation": continuation,
         "inspections": [dict(one) for one in inspections],
+        "alternatives": [dict(one) for one in alternatives],
     }
 
 
@@ -183,6 +186,7 @@ def _read_round(entry: Mapping[str, Any], student: Student) -> Round:
         solution=student.read(entry["solution"]) if entry["solution"] is not None else None,
         verdict=Verdict.model_validate(entry["verdict"]) if entry["verdict"] else None,
         inspections=tuple(Inspection.model_validate(one) for one in entry["inspections"]),
+        alternatives=tuple(Alternative.model_validate(one) for one in entry.get("alternatives", ())),
         continuation=entry["continuation"],
     )
 

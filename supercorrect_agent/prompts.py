@@ -207,6 +207,8 @@ def _default(name: str, text: str) -> Prompt:
     return Prompt(id=f"supercorrect.{name}", version="1", text=text)
 
 
+PROMPT_FILE: Final = "prompts.toml"
+
 DEFAULT_PROMPTS: Final = PromptSet(
     solve=_default("solve", _SOLVE),
     plain=_default("plain", _PLAIN),
@@ -237,6 +239,16 @@ def load_prompts(path: str | Path) -> PromptSet:
         ) from error
     replaced = {name: _read_table(path, name, table) for name, table in tables.items()}
     return PromptSet(**(DEFAULT_PROMPTS.model_dump(by_alias=True) | replaced))
+
+
+def prompts_in(folder: str | Path | None) -> PromptSet:
+    """The prompts a checkpoint was trained with, ``prompts.toml`` in its folder; else the default ones.
+
+    Raises:
+        PromptError: As for `load_prompts`.
+    """
+    path = Path(folder) / PROMPT_FILE if folder else None
+    return load_prompts(path) if path and path.is_file() else DEFAULT_PROMPTS
 
 
 def render_prompt(prompt: Prompt, /, **values: str) -> str:

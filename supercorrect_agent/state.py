@@ -77,6 +77,17 @@ class CollectConfig(BaseModel):
         default=True,
         description="The student writes its own cause and correction of the step the teacher names.",
     )
+    rewrite: bool = Field(
+        default=False,
+        description="The student also writes the correction behind the teacher's cause (decision B8).",
+    )
+    resamples: int = Field(
+        default=0,
+        ge=0,
+        le=32,
+        description="Further reviews the student samples at the teacher's step (decision B8), at the "
+        "temperature above, or at 0.7 where that is 0 or null.",
+    )
 
 
 class SolveInput(TypedDict):
@@ -156,6 +167,9 @@ class CollectState(CollectInput, CollectOutput, Progress):
     template: Annotated[str | None, Field(description="The teacher's own hierarchical solution.")]
     review: Annotated[
         dict[str, Any], Field(description="The student's own critique of the same step, or empty.")
+    ]
+    alternatives: Annotated[
+        list[dict[str, Any]], Field(description="The student's further words at the same step.")
     ]
     inspections: Annotated[list[dict[str, Any]], Field(description="The checks of the open critique.")]
     notes: Annotated[

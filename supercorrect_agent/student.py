@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
@@ -12,12 +11,12 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 
 from supercorrect_agent.calls import Effect, Flow, Reply, ask, model_name
+from supercorrect_agent.errors import ModelError
 from supercorrect_agent.models import can_prefill, continue_message_kwargs
 from supercorrect_agent.prompts import (
-    DEFAULT_PROMPTS,
     Prompt,
     PromptSet,
-    load_prompts,
+    prompts_in,
     render_prompt,
     review_messages,
     student_messages,
@@ -28,6 +27,7 @@ from supercorrect_agent.types import Call, Critique, Solution
 Continuation = Literal["prefill", "splice", ""]
 REVIEW_STOP = "</Correction>"
 _CORRECTION_TAG = re.compile(r"<\s*(/?)\s*correction\b[^<>]{0,20}>", re.IGNORECASE)
+_CORRECTION_OPENS = re.compile(r".*?<\s*correction\b[^<>]{0,20}>", re.IGNORECASE | re.DOTALL)
 _STEP_TAG = re.compile(r"<\s*(/?)\s*step\s{0,3}(\d{1,3})[^<>\d]{0,20}>", re.IGNORECASE)
 
 
@@ -72,11 +72,26 @@ class Student:
                 continue a message reviews freely instead, and may name another step.
         """
         prefix = critique_prefix(solution, forced)[0] if forced and can_prefill(self.model) else None
-        messages = review_messages(self.prompts, question, solution.raw, prefix=prefix)
-        stopping = Turn(turn.config, {**turn.sampling, "stop": [REVIEW_STOP]}, turn.round)
-        reply: Reply = yield self._ask("student_review", self.prompts.review, messages, stopping)
-        text = close_correction((prefix or "") + reply.text, truncated=reply.truncated)
-        return parse_critique(text, author=self.name), reply.call
+        return (yield from self._review("student_review", question, solution, turn, prefix))
+
+    def rewrite(
+        self, question: str, solution: Solution, critique: Critique, turn: Turn
+    ) -> Flow[tuple[Critique, Call]]:
+        """Asks for the student's own correction behind the cause of a critique (decision B8).
+
+        Args:
+            question: The problem's text.
+            solution: The solution that is criticised.
+            critique: Whose step and cause the student takes over.
+            turn: The circumstances.
+
+        Raises:
+            ModelError: The model cannot continue a message.
+        """
+        if not can_prefill(self.model):
+            raise ModelError(f"'{self.name}' cannot continue a message, which a rewrite needs. Turn it off.")
+        prefix = correction_prefix(solution, critique)
+        return (yield from self._review("student_rewrite", question, solution, turn, prefix))
 
     def correct(
         self, question: str, solution: Solution, critique: Critique, turn: Turn, *, keep_prefix: bool = True
@@ -109,6 +124,15 @@ class Student:
         reply = yield self._ask("student_correct", self.prompts.continue_, messages, turn)
         return kept + after_step(reply.text, critique.step or 0), "splice", reply.call
 
+    def _review(
+        self, name: str, question: str, solution: Solution, turn: Turn, prefix: str | None
+    ) -> Flow[tuple[Critique, Call]]:
+        messages = review_messages(self.prompts, question, solution.raw, prefix=prefix)
+        stopping = Turn(turn.config, {**turn.sampling, "stop": [REVIEW_STOP]}, turn.round)
+        reply: Reply = yield self._ask(name, self.prompts.review, messages, stopping)
+        text = close_correction((prefix or "") + reply.text, truncated=reply.truncated)
+        return parse_critique(text, author=self.name), reply.call
+
     def _ask(self, name: str, prompt: Prompt, messages: list[BaseMessage], turn: Turn) -> Effect[Reply]:
         prefilled = isinstance(messages[-1], AIMessage)
         return ask(
@@ -125,10 +149,8 @@ class Student:
 
 
 def prompts_beside(model: BaseChatModel) -> PromptSet:
-    """The prompts a local checkpoint was trained with, in ``prompts.toml`` beside it; else the default."""
-    folder = getattr(model, "model_path", None)
-    path = Path(folder) / "prompts.toml" if folder else None
-    return load_prompts(path) if path and path.is_file() else DEFAULT_PROMPTS
+    """The prompts a local checkpoint was trained with; the default ones of any other model."""
+    return prompts_in(getattr(model, "model_path", None))
 
 
 def kept_text(solution: Solution, critique: Critique) -> str:
@@ -137,6 +159,23 @@ def kept_text(solution: Solution, critique: Critique) -> str:
     if step is None or not 1 <= step <= len(solution.steps) or not critique.correction.strip():
         return ""
     return splice_correction(solution, critique)
+
+
+def correction_prefix(solution: Solution, critique: Critique) -> str:
+    """The correction trace of a critique up to and with the tag behind which its correction begins."""
+    prefix, verdict = critique_prefix(solution, critique)
+    opening = _CORRECTION_OPENS.match(verdict)
+    if opening is None:  # the critic labels its correction in place of a tag
+        opening = _CORRECTION_OPENS.match(
+            critique_prefix(solution, critique.model_copy(update={"raw": ""}))[1]
+        )
+    return prefix + (opening[0] if opening else "")
+
+
+def is_whole(critique: Critique) -> bool:
+    """Whether a critique's correction was written to its end, not cut by the token limit."""
+    tags = _CORRECTION_TAG.findall(critique.raw)
+    return bool(tags) and tags[-1] == "/"
 
 
 def after_step(text: str, step: int) -> str:

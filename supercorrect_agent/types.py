@@ -150,6 +150,18 @@ class Call(Record):
     round: int = 0
 
 
+class Alternative(Record):
+    """The student's own words at the teacher's step, perhaps better to learn from than the teacher's (B8).
+
+    ``student_rewrite`` is the student's correction behind the teacher's cause, ``student_resample`` a further
+    sample of its own. ``verdict`` is on the answer that the student reaches from there.
+    """
+
+    source: Literal["student_rewrite", "student_resample"]
+    critique: Critique
+    verdict: Verdict | None = None
+
+
 class Round(Record):
     """One critique and what the student made of it. ``review`` is the student's own, on the same prefix."""
 
@@ -158,6 +170,7 @@ class Round(Record):
     solution: Solution | None = None
     verdict: Verdict | None = None
     inspections: tuple[Inspection, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
     continuation: Literal["prefill", "splice", ""] = ""
 
 

@@ -15,7 +15,18 @@ import pytest
 from supercorrect_agent.cli import doctor as doctor_module
 from supercorrect_agent.errors import ModelError
 from supercorrect_agent.store import open_store
-from supercorrect_agent.types import Call, Chosen, Critique, Problem, Round, Solution, Step, Trace, Verdict
+from supercorrect_agent.types import (
+    Alternative,
+    Call,
+    Chosen,
+    Critique,
+    Problem,
+    Round,
+    Solution,
+    Step,
+    Trace,
+    Verdict,
+)
 from tests.commands import QUESTION, RIGHT, WRONG, assert_one_sentence, run_cli
 
 # --- traces
@@ -104,6 +115,29 @@ def test_show_one_marks_the_wrong_step(store: Path) -> None:
         "Status  corrected (checked)",
         "Answer  37",
         "True answer  37",
+    ]
+
+
+def test_show_one_has_a_line_for_each_alternative(tmp_path: Path) -> None:
+    trace, own = (
+        make_trace(1, right=False),
+        Critique(step=2, cause="c", correction="<Step2>42-5=\n37</Step2>"),
+    )
+    made = (
+        Alternative(source="student_rewrite", critique=own, verdict=Verdict(status="correct")),
+        Alternative(source="student_resample", critique=Critique()),
+        Alternative(source="student_resample", critique=Critique(step=1, cause="c")),
+        Alternative(source="student_resample", critique=Critique(readable=False)),
+    )
+    (one,) = trace.rounds
+    with_them = trace.model_copy(update={"rounds": (one.model_copy(update={"alternatives": made}),)})
+    open_store(tmp_path).append(with_them)
+    lines = run_cli("traces", "show", str(tmp_path), "--id", trace.id).stdout.splitlines()
+    assert [line.strip() for line in lines if "Student re" in line] == [
+        "Student rewrite  step 2, 42-5= 37: correct",
+        "Student resample  no error found: -",
+        "Student resample  step 1, no correction: -",
+        "Student resample  unreadable: -",
     ]
 
 

@@ -15,6 +15,7 @@ import pytest
 from supercorrect_agent.errors import DataError, ModelError
 from supercorrect_agent.sandbox.world import generate_problems
 from supercorrect_agent.store import open_store
+from supercorrect_agent.templates import critique_prefix
 from tests.pupil import Pupil, Sheet, ending, right_solution, wrong_solution
 from tests.tiny import build_tiny_model
 from training import collect
@@ -56,6 +57,8 @@ def test_traces_are_stored_and_make_rows_of_every_kind(
         2,
         4,
     )
+    # four attempts, four reviews, two corrections; four templates, four critiques
+    assert summary["calls"] == {"student": 10, "teacher": 8}
     assert summary["tokens"]["student"] == 15 * (4 + 4 + 2)  # four attempts, four reviews, two corrections
     assert said[-1].startswith("collect: 4/4 traces")
     assert "right at first 50.0%" in said[-1]
@@ -73,6 +76,15 @@ def test_a_second_call_collects_only_what_is_missing(monkeypatch: pytest.MonkeyP
     assert (summary["collected"], summary["skipped"]) == (6, 2)
     assert len(open_store(tmp_path).keys()) == 8
     assert run(monkeypatch, make_pupil(), tmp_path, samples=2)[0]["collected"] == 0
+
+
+def test_a_problem_that_a_file_holds_twice_is_collected_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    line = {"question": PROBLEMS[0].question, "answer": PROBLEMS[0].answer}
+    file = write_lines(tmp_path / "twice.jsonl", line, line)
+    summary, _ = run(monkeypatch, make_pupil(), tmp_path / "traces", problems=file, n=None)
+    assert summary["collected"] == 1
 
 
 def test_a_run_that_failed_is_kept_and_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -135,6 +147,66 @@ def test_ctrl_c_keeps_what_was_collected(tmp_path: Path) -> None:
     kept = [json.loads(line) for line in store.read_text().splitlines()]
     assert kept
     assert store.read_text().endswith("\n")
+
+
+@pytest.mark.integration
+def test_a_killed_collection_loses_only_what_was_in_flight(tmp_path: Path) -> None:
+    store = tmp_path / "traces.jsonl"
+    flags = [
+        "--n",
+        "4",
+        "--samples",
+        "2",
+        "--temperature",
+        "0.7",
+        "--concurrency",
+        "2",
+        "--store",
+        str(store),
+    ]
+    command = [sys.executable, "-m", "training.collect", *flags, "--no-write_template"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("collect: 1/8")  # said once the first trace is stored
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    whole = list(open_store(store))
+    assert 1 <= len(whole) < 8
+    store.write_bytes(store.read_bytes()[:-100])  # as if it had been killed while it wrote this line
+
+    again = subprocess.run(command, check=True, capture_output=True, text=True)
+    missing = 8 - len(whole) + 1
+    last = again.stdout.splitlines()[-1]
+    assert last.startswith(f"collect: {missing}/{missing} traces")
+    kept = sorted((trace.problem.id, trace.sample) for trace in open_store(store))
+    assert kept == sorted((problem.id, sample) for problem in PROBLEMS for sample in range(2))
+
+
+@pytest.mark.integration
+def test_alternatives_of_the_packaged_student(tmp_path: Path) -> None:
+    config = CollectionConfig(n=12, store=tmp_path, temperature=0.7, rewrite=True, resamples=2)
+    summary = collect.run_collect(config, say=lambda line: None)
+    traces = list(open_store(tmp_path))
+    assert (summary["collected"], summary["errors"], len(traces)) == (12, 0, 12)
+    verdicts = []
+    for trace in traces:
+        reviewed = [round_ for round_ in trace.rounds if round_.review is not None]
+        wrong = [round_ for round_ in reviewed if round_.critique.found_error]
+        followed: set[str] = set()
+        for round_ in wrong:
+            assert trace.solution is not None
+            prefix = critique_prefix(trace.solution, round_.critique)[0]
+            own = [one.critique for one in round_.alternatives if one.source == "student_rewrite"]
+            assert [one.cause for one in own] == [round_.critique.cause]
+            assert 2 <= len(round_.alternatives) <= 3
+            assert all(one.critique.raw.startswith(prefix) for one in round_.alternatives)
+            verdicts += [one.verdict for one in round_.alternatives]
+            followed |= {one.critique.raw for one in round_.alternatives if one.verdict}
+        # the attempt and its review; for each wrong one a rewrite, two samples, and a correction
+        asked = 1 + len(reviewed) + 4 * len(wrong) + len(followed)
+        assert sum(call.role == "student" for call in trace.calls) == asked
+    assert any(verdict and verdict.correct for verdict in verdicts)
+    assert any(verdict and not verdict.correct for verdict in verdicts)
 
 
 # Problem files

@@ -7,14 +7,17 @@ import json
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage
 
 from supercorrect_agent.errors import ConfigError, TeacherError
 from supercorrect_agent.graph import create_collecting_graph
+from supercorrect_agent.progress import build_trace, close_round, ended
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, render_prompt
-from supercorrect_agent.state import CollectConfig
+from supercorrect_agent.state import CollectConfig, Progress, empty_progress
+from supercorrect_agent.student import Student
 from supercorrect_agent.teachers.llm import LLMTeacher
 from supercorrect_agent.templates import parse_solution
-from supercorrect_agent.types import Critique, Problem, Trace
+from supercorrect_agent.types import Critique, Problem, Trace, Verdict
 from tests.fakes import ScriptedChatModel, ScriptedTeacher, prefilling
 from tests.test_graph import FOUND, KEPT, QUESTION, REST, RIGHT, STEP1, WRONG
 
@@ -192,6 +195,130 @@ def test_a_problem_without_a_readable_answer_is_not_called_wrong() -> None:
     assert (trace.status, trace.verdict.status) == ("accepted", "unscored")
 
 
+# Traces and checkpoints of earlier versions know no alternatives.
+
+
+def test_a_round_of_an_earlier_version_has_no_alternatives() -> None:
+    trace = collect(prefilling(WRONG, OWN, REST), ScriptedTeacher(FOUND))
+    old = trace.model_dump(mode="json")
+    assert old["rounds"][0].pop("alternatives") == []
+    assert Trace.model_validate(old) == trace
+    entry = close_round(FOUND)
+    del entry["alternatives"]
+    state = Progress(**{**empty_progress(), "history": [entry], "ending": ended("unchanged", "it is old")})
+    student = Student(prefilling(), DEFAULT_PROMPTS)
+    assert build_trace(state, PROBLEM, student).rounds[0].alternatives == ()
+
+
+# Alternatives (decision B8). The student is asked in this order: solution, review, rewrite, further reviews,
+# what follows each alternative, and what follows the teacher's correction.
+
+BEHIND = "<Evaluate>This step is wrong.</Evaluate><Cause>3 times 132 is 396.</Cause><Correction>"
+FORCED = "<Step1>Add. 47+85=132<Evaluate>This step is correct.</Evaluate></Step1>\n<Step2>Triple. 132*3=386"
+GOOD = "<Cause>3*2 is 6.</Cause><Correction>Triple. 132*3=396"
+REWRITE = CollectConfig(write_template=False, rewrite=True)
+
+
+def resampling(times: int, **fields: Any) -> CollectConfig:
+    return CollectConfig(write_template=False, resamples=times, **fields)
+
+
+def test_the_student_rewrites_the_correction_behind_the_teachers_cause() -> None:
+    student = prefilling(WRONG, OWN, "Three times: 132*3=396", REST, REST)
+    trace = collect(student, ScriptedTeacher(FOUND), REWRITE)
+    (alternative,) = trace.rounds[0].alternatives
+    own = alternative.critique
+    assert (alternative.source, alternative.verdict) == ("student_rewrite", Verdict(status="correct"))
+    assert own.raw == f"{FORCED}{BEHIND}Three times: 132*3=396</Correction>"
+    assert (own.step, own.cause, own.correction) == (2, FOUND.cause, "Three times: 132*3=396")
+    assert own.author == "scripted"
+    request, prefix = student.prompts[2]
+    assert request.text == render_prompt(DEFAULT_PROMPTS.review, problem=QUESTION, solution=WRONG)
+    assert (prefix.text, student.options[2]["stop"]) == (FORCED + BEHIND, ["</Correction>"])
+    followed = student.prompts[3][1].text  # it goes on from its own words, later from the teacher's
+    assert followed == STEP1 + "<Step2>Three times: 132*3=396</Step2>\n"
+    assert student.prompts[4][1].text == KEPT
+    assert [call.round for call in trace.calls if call.role == "student"] == [0, 1, 1, 1, 1]
+    assert trace.status == "corrected"
+
+
+def test_further_reviews_are_sampled_at_the_teachers_step_and_kept_once() -> None:
+    slip = "<Answer>\\boxed{376}</Answer>"
+    student = prefilling(WRONG, OWN, GOOD, OWN, GOOD.replace(". ", ".\n"), REST, slip, REST)
+    trace = collect(student, ScriptedTeacher(FOUND), resampling(3))
+    first, second = trace.rounds[0].alternatives
+    assert {first.source, second.source} == {"student_resample"}
+    assert (first.critique.cause, first.verdict) == ("3*2 is 6.", Verdict(status="correct"))
+    assert second.critique == trace.rounds[0].review
+    assert second.verdict is not None
+    assert second.verdict.status == "incorrect"
+    assert [messages[-1].text for messages in student.prompts[1:5]] == [FORCED] * 4
+    assert len(student.prompts) == 8
+
+
+@pytest.mark.parametrize(("run", "resample"), [(0.0, 0.7), (None, 0.7), (0.9, 0.9)])
+def test_a_greedy_runs_further_reviews_are_sampled_all_the_same(run: float | None, resample: float) -> None:
+    student = prefilling(WRONG, OWN, GOOD, REST, REST)
+    collect(student, ScriptedTeacher(FOUND), resampling(1, temperature=run))
+    assert [options.get("temperature") for options in student.options] == [run, run, resample, run, run]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<Evaluate>This step is correct.</Evaluate></Step2>\n<Answer>\\boxed{386}</Answer>",
+        AIMessage(GOOD, response_metadata={"finish_reason": "length"}),
+        "<Cause>It is wrong.</Cause><Correction> ",
+    ],
+    ids=["no-error", "cut-by-the-token-limit", "no-correction"],
+)
+def test_an_alternative_that_corrects_nothing_is_not_followed(reply: Any) -> None:
+    student = prefilling(WRONG, OWN, reply, REST)
+    trace = collect(student, ScriptedTeacher(FOUND), resampling(1))
+    (alternative,) = trace.rounds[0].alternatives
+    assert (alternative.verdict, len(student.prompts), trace.status) == (None, 4, "corrected")
+
+
+def test_a_text_of_both_kinds_is_followed_once() -> None:
+    whole = "<Evaluate>This step is wrong.</Evaluate><Cause>3 times 132 is 396.</Cause><Correction>132*3=396"
+    student = prefilling(WRONG, OWN, "132*3=396", whole, REST, REST)
+    trace = collect(student, ScriptedTeacher(FOUND), resampling(1, rewrite=True))
+    first, second = trace.rounds[0].alternatives
+    assert (first.source, second.source) == ("student_rewrite", "student_resample")
+    assert first.critique == second.critique
+    assert first.verdict == second.verdict == Verdict(status="correct")
+    assert len(student.prompts) == 6
+
+
+def test_a_student_that_cannot_prefill_rewrites_nothing_and_resamples_freely() -> None:
+    other = STEP1.replace("</Step1>", "<Cause>no</Cause><Correction>47+85=130</Correction></Step1>")
+    student = ScriptedChatModel(replies=[WRONG, FORCED + OWN, other, FORCED + GOOD, REST, REST])
+    trace = collect(student, ScriptedTeacher(FOUND), resampling(2, rewrite=True))
+    first, second = trace.rounds[0].alternatives
+    assert (first.source, first.critique.step, first.verdict) == ("student_resample", 1, None)
+    assert (second.critique.step, second.verdict) == (2, Verdict(status="correct"))
+
+
+def test_each_round_keeps_its_own_alternatives() -> None:
+    again = Critique(step=2, cause="c2", correction="Triple. 132*3=396!", author="t")
+    slip, other = "<Answer>5</Answer>", "<Answer>6</Answer>"
+    student = prefilling(WRONG, OWN, "a 396", slip, slip, OWN, "b 396", REST, other)
+    config = CollectConfig(write_template=False, rewrite=True, max_rounds=2)
+    trace = collect(student, ScriptedTeacher(FOUND, again), config)
+    made = [[one.critique.correction for one in round_.alternatives] for round_ in trace.rounds]
+    assert made == [["a 396"], ["b 396"]]
+    verdicts = [one.verdict.status for round_ in trace.rounds for one in round_.alternatives if one.verdict]
+    assert verdicts == ["incorrect", "correct"]
+    assert [call.round for call in trace.calls if call.role == "student"] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
+
+
+def test_a_run_may_ask_for_alternatives_by_its_context() -> None:
+    student = prefilling(WRONG, OWN, "132*3=396", REST, REST)
+    graph = create_collecting_graph(student, ScriptedTeacher(FOUND), config=ATTEMPT_ONLY)
+    result = graph.invoke({"problem": PROBLEM.model_dump()}, context=CollectConfig(rewrite=True))
+    assert len(Trace.model_validate(result["trace"]).rounds[0].alternatives) == 1
+
+
 class TestFailures:
     def test_student(self) -> None:
         trace = collect(prefilling(TimeoutError("slow")), ScriptedTeacher())
@@ -200,6 +327,21 @@ class TestFailures:
     def test_student_in_its_review(self) -> None:
         trace = collect(prefilling(WRONG, TimeoutError("slow")), ScriptedTeacher(FOUND))
         assert (trace.status, trace.rounds[0].critique) == ("error", FOUND)
+
+    def test_student_in_its_alternatives(self) -> None:
+        student = prefilling(WRONG, OWN, "132*3=396", TimeoutError("slow"))
+        trace = collect(student, ScriptedTeacher(FOUND), resampling(1, rewrite=True))
+        (only,) = trace.rounds
+        assert (trace.status, trace.error) == ("error", "student: TimeoutError: slow")
+        assert (only.critique, only.review is not None) == (FOUND, True)
+        assert [(one.source, one.verdict) for one in only.alternatives] == [("student_rewrite", None)]
+        assert sum(call.role == "student" for call in trace.calls) == 3
+
+    def test_student_on_the_way_from_an_alternative(self) -> None:
+        student = prefilling(WRONG, OWN, GOOD, OWN, REST, TimeoutError("slow"))
+        trace = collect(student, ScriptedTeacher(FOUND), resampling(2))
+        assert trace.status == "error"
+        assert [one.verdict for one in trace.rounds[0].alternatives] == [Verdict(status="correct"), None]
 
     def test_teacher(self) -> None:
         trace = collect(prefilling(WRONG), ScriptedTeacher(TeacherError("not mine")))
@@ -216,9 +358,11 @@ class TestFailures:
 def test_async_and_sync_agree() -> None:
     def graph() -> Any:
         teacher = ScriptedTeacher(FOUND, template=TEMPLATE)
-        return create_collecting_graph(prefilling(WRONG, OWN, REST), teacher)
+        student = prefilling(WRONG, OWN, "132*3=396", GOOD, REST, REST, REST)
+        return create_collecting_graph(student, teacher, config=CollectConfig(rewrite=True, resamples=1))
 
     given = {"problem": PROBLEM.model_dump()}
     sync, there = graph().invoke(given)["trace"], asyncio.run(graph().ainvoke(given))["trace"]
+    assert len(sync["rounds"][0]["alternatives"]) == 2
     for key in ("problem", "template", "solution", "verdict", "rounds", "status"):
         assert sync[key] == there[key]

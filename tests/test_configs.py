@@ -11,6 +11,7 @@ import pytest
 from supercorrect_agent.errors import ConfigError
 from training.config import CollectionConfig, DpoConfig, EvaluationConfig, LoopConfig, SftConfig
 from training.flags import make_config, parse_config, read_yaml
+from training.metrics import mcnemar_exact
 
 CONFIGS = sorted((Path(__file__).parent.parent / "training" / "configs").rglob("*.yaml"))
 
@@ -25,12 +26,85 @@ def test_every_config_file_is_a_valid_loop(path: Path) -> None:
     assert config.sft.num_train_epochs > 0
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_a_stage_alone_reads_its_own_section(path: Path) -> None:
+    loop = make_config(LoopConfig, read_yaml(path))
+    for kind, section in ((SftConfig, loop.sft), (DpoConfig, loop.dpo)):
+        alone = parse(kind, "--config", str(path), "--data", "rows", "--output", "out")
+        moved = {"model": loop.model, "data": Path("rows"), "output": Path("out")}
+        assert alone == section.model_copy(update=moved)
+
+
 def test_the_papers_settings_are_the_papers() -> None:
     paper = make_config(LoopConfig, read_yaml(next(path for path in CONFIGS if path.name == "paper.yaml")))
     assert (paper.sft.learning_rate, paper.sft.num_train_epochs, paper.sft.warmup_ratio) == (2e-5, 4, 0.02)
     assert (paper.dpo.learning_rate, paper.dpo.num_train_epochs, paper.dpo.warmup_ratio) == (1e-6, 8, 0.05)
     assert paper.dpo.per_device_train_batch_size * paper.dpo.gradient_accumulation_steps * 8 == 128
     assert paper.sft.trl == {"optim": "adamw_torch"}
+
+
+def read_loop(name: str) -> LoopConfig:
+    return make_config(LoopConfig, read_yaml(next(path for path in CONFIGS if path.name == name)))
+
+
+def test_the_papers_batches_and_steps() -> None:
+    """5.1: 128 rows a step; 100,000 rows x 4 epochs / 128 = 3,125 steps, 10,000 pairs x 8 / 128 = 625."""
+    paper = read_loop("paper.yaml")
+    assert (paper.accelerate, paper.num_processes) == ("fsdp2", 8)
+    for rows, stage, steps in ((paper.rows, paper.sft, 3125), (paper.pairs, paper.dpo, 625)):
+        batch = paper.num_processes * stage.per_device_train_batch_size * stage.gradient_accumulation_steps
+        assert batch == 128
+        assert rows.max_rows is not None
+        assert rows.max_rows * stage.num_train_epochs / batch == steps
+
+
+# in, out of q, k, v, o, gate, up, down of Qwen2.5-Math-7B: hidden 3,584; 4 key-value heads of 128; MLP 18,944
+QWEN_7B = [(3584, 3584), (3584, 512), (3584, 512), (3584, 3584)] + [(3584, 18944)] * 2 + [(18944, 3584)]
+
+
+@pytest.mark.parametrize("name", ["lora_7b.yaml", "qlora_7b.yaml"])
+def test_the_figures_of_the_7b_files(name: str) -> None:
+    """16 x 7,168 = 114,688 for q and o; 16 x 4,096 = 65,536 for k and v; 16 x 22,528 = 360,448 thrice."""
+    loop = read_loop(name)
+    text = next(path for path in CONFIGS if path.name == name).read_text()
+    layer = sum(loop.sft.lora_r * (inner + outer) for inner, outer in QWEN_7B)
+    assert layer == 2 * 114_688 + 2 * 65_536 + 3 * 360_448 == 1_441_792
+    assert f"{28 * layer:,} weights" in text
+    assert "40,370,176" in text
+    for stage in (loop.sft, loop.dpo):
+        assert stage.per_device_train_batch_size * stage.gradient_accumulation_steps == 32
+    rows = loop.sft.per_device_train_batch_size
+    assert rows == 2 * loop.dpo.per_device_train_batch_size  # a pair is two rows
+    assert f"a batch of {rows * 2048:,} tokens" in text
+    assert loop.gate is not None
+    assert (loop.gate.problems, loop.gate.n) == ("dev.jsonl", 500)
+    assert mcnemar_exact(39, 61) <= loop.gate.alpha < mcnemar_exact(40, 60)
+
+
+def test_qlora_saves_where_it_can() -> None:
+    loop = read_loop("qlora_7b.yaml")
+    for stage in (loop.sft, loop.dpo):
+        assert stage.load_in_4bit
+        assert stage.trl == {"gradient_checkpointing": True, "optim": "paged_adamw_8bit"}
+
+
+@pytest.mark.integration
+def test_peft_adds_as_many_weights_to_a_layer_of_the_7b_student() -> None:
+    """One layer of the student's shape, without storage."""
+    import torch
+    from peft import get_peft_model
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from training.student import lora_config
+
+    shape = Qwen2Config(
+        vocab_size=152_064, hidden_size=3584, intermediate_size=18_944, num_hidden_layers=1,
+        num_attention_heads=28, num_key_value_heads=4,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(shape)
+        adapted = get_peft_model(model, lora_config(read_loop("lora_7b.yaml").sft))
+    assert adapted.get_nb_trainable_parameters()[0] == 1_441_792
 
 
 def test_flags_override_the_file_and_reach_into_sections(tmp_path: Path) -> None:

@@ -1,47 +1,30 @@
-"""Traces to rows: what is kept, what is dropped and why, and that rows render as the graph's prompts do."""
+"""Traces to stage-1 rows: what is kept, what is dropped and why, and that rows render as the graph asks."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from supercorrect_agent.errors import DataError
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, render_prompt, review_messages, student_messages
 from supercorrect_agent.types import Critique, Inspection, Round
 from tests.training_traces import (
     CORRECTED,
+    NO_ERROR,
     PREFIX,
     QUESTION,
     RIGHT,
-    STUDENT,
     TEACHER,
     TEMPLATE,
     WRONG,
     make_critique,
     make_round,
     make_trace,
+    no_error_round,
+    numbered,
 )
-from training.pairs import build_preference_dataset
 from training.sft_rows import build_sft_dataset
 
 REVIEW_PROMPT = [{"role": "user", "content": review_messages(DEFAULT_PROMPTS, QUESTION, WRONG)[0].content}]
 SOLVE_PROMPT = [{"role": "user", "content": student_messages(DEFAULT_PROMPTS, QUESTION)[0].content}]
-NO_ERROR = (
-    "<Step1>47+85=132<Evaluate>ok</Evaluate></Step1>\n<Step2>132*3=396<Evaluate>ok</Evaluate></Step2>\n"
-)
-
-
-def no_error_round(author: str = "sandbox") -> Round:
-    text = NO_ERROR + "<Answer>\\boxed{396}</Answer>"
-    return Round(critique=Critique(author=author, raw=text, answer="396"))
-
-
-def numbered(trace_number: int) -> str:
-    return QUESTION.replace("Ann", f"Child {trace_number}")
-
-
-# Stage 1
 
 
 def test_a_template_gives_a_solve_row_and_a_correction_gives_a_review_row() -> None:
@@ -52,7 +35,7 @@ def test_a_template_gives_a_solve_row_and_a_correction_gives_a_review_row() -> N
     assert by_kind["review"]["prompt"] == REVIEW_PROMPT
     assert by_kind["review"]["completion"] == [{"role": "assistant", "content": PREFIX + TEACHER}]
     assert (manifest.kept, manifest.dropped, manifest.kept_by_kind) == (2, {}, {"review": 1, "solve": 1})
-    assert set(rows[0]) == {"prompt", "completion", "kind", "problem_id", "trace_id"}
+    assert set(rows[0]) == {"prompt", "completion", "kind", "problem_id", "trace_id", "split"}
 
 
 def test_a_json_teacher_gets_the_canonical_trace() -> None:
@@ -169,119 +152,35 @@ def test_rows_and_hashes_depend_on_the_seed_and_not_on_the_order_of_traces() -> 
     assert forward.prompts["solve"] == "supercorrect.solve@1"
 
 
-# Stage 2
-
-
-def test_an_inline_pair_shares_the_rewritten_steps_up_to_the_wrong_one() -> None:
-    rows, manifest = build_preference_dataset([make_trace(make_round())])
-    assert rows == [
-        {
-            "kind": "correction",
-            "prompt": REVIEW_PROMPT,
-            "prefix": PREFIX,
-            "chosen": TEACHER,
-            "rejected": STUDENT,
-            "step": 2,
-            "ends": False,
-            "problem_id": rows[0]["problem_id"],
-            "trace_id": rows[0]["trace_id"],
-        }
-    ]
-    assert manifest.kept_by_kind == {"correction": 1}
-
-
-def test_a_missed_error_is_rejected_up_to_the_end_of_its_step() -> None:
-    missed = "<Evaluate>132*3 is 386, ok</Evaluate></Step2>\n<Answer>\\boxed{386}</Answer>"
-    rows, _ = build_preference_dataset([make_trace(make_round(student=missed))])
-    assert (rows[0]["kind"], rows[0]["chosen"]) == ("missed", TEACHER)
-    assert rows[0]["rejected"] == "<Evaluate>132*3 is 386, ok</Evaluate></Step2>"
-
-
-def test_a_review_that_could_not_be_forced_is_read_at_the_same_step() -> None:
-    free = "<Step1>47+85=132<Evaluate>fine</Evaluate></Step1>\n<Step2>132*3=386" + STUDENT + "</Step2>"
-    round_ = make_round().model_copy(update={"review": make_critique(free, "student")})
-    rows, _ = build_preference_dataset([make_trace(round_)])
-    assert (rows[0]["prefix"], rows[0]["rejected"]) == (PREFIX, STUDENT)
-
-
-def test_the_literal_format_shows_the_steps_before_the_wrong_one_only() -> None:
-    rows, _ = build_preference_dataset([make_trace(make_round())], pair_format="literal_eq8")
-    kept = "<Step1>47+85=132</Step1>\n"
-    assert rows[0]["prompt"][0]["content"] == review_messages(DEFAULT_PROMPTS, QUESTION, kept)[0].content
-    assert rows[0]["prefix"] == "<Step2>"
-    assert rows[0]["chosen"] == "<Cause>3*3 is 9.</Cause><Correction>132*3=396</Correction>"
-    assert rows[0]["rejected"] == "<Cause>Carry.</Cause><Correction>132*3=376</Correction>"
-
-
-def test_solve_pairs_set_the_corrected_step_against_the_wrong_one() -> None:
-    rows, _ = build_preference_dataset([make_trace(make_round(student=None))], solve_pairs=True)
-    assert [row["kind"] for row in rows] == ["solve"]
-    assert (rows[0]["prompt"], rows[0]["prefix"]) == (SOLVE_PROMPT, "<Step1>47+85=132</Step1>\n")
-    assert rows[0]["chosen"] == "<Step2>132*3=396</Step2>"
-    assert rows[0]["rejected"] == "<Step2>132*3=386</Step2>"
-
-
-def test_a_false_alarm_is_rejected_behind_the_students_own_trace() -> None:
-    said = "<Evaluate>wrong</Evaluate><Cause>No.</Cause><Correction>47+85=122</Correction>"
-    alarm = f"<Step1>47+85=132{said}</Step1>"
-    round_ = no_error_round().model_copy(update={"review": make_critique(alarm, "student")})
-    rows, _ = build_preference_dataset([make_trace(round_, attempt=CORRECTED, verdict=RIGHT)])
-    assert (rows[0]["kind"], rows[0]["step"], rows[0]["prefix"]) == ("false alarm", 1, "<Step1>47+85=132")
-    assert rows[0]["chosen"] == "<Evaluate>ok</Evaluate></Step1>"
-    assert (
-        rows[0]["rejected"]
-        == "<Evaluate>wrong</Evaluate><Cause>No.</Cause><Correction>47+85=122</Correction>"
-    )
-
-
 @pytest.mark.parametrize(
-    ("round_", "reason"),
+    "said",
     [
-        (make_round(student=None), "no review by the student"),
-        (make_round(student=STUDENT.replace("376", "396")), "student correction is right"),
-        (make_round(student="<Evaluate>hm"), "student review unreadable"),
-        (make_round(student=STUDENT.replace("Carry.", "Carry. " * 90)), "length ratio"),
-        (make_round(author="model", solved=False), "correction not verified"),
+        TEMPLATE.replace("Cut.", "Cut, as the reference solution does."),
+        TEMPLATE.replace("Then", "By the answer key, then").replace(
+            "Add, then", "By the answer key, add, then"
+        ),
     ],
 )
-def test_an_unusable_pair_is_dropped_for_a_counted_reason(round_: Round, reason: str) -> None:
-    rows, manifest = build_preference_dataset([make_trace(round_)])
-    assert (rows, manifest.dropped) == ([], {reason: 1})
+def test_a_solution_that_speaks_of_a_reference_is_dropped(said: str) -> None:
+    assert build_sft_dataset([make_trace(template=said)])[1].dropped == {"leak": 1}
 
 
-def test_the_same_wrong_step_teaches_once_however_often_it_was_sampled() -> None:
-    other = make_round(student=STUDENT.replace("376", "366"))
-    rows, manifest = build_preference_dataset([make_trace(make_round()), make_trace(other, sample=1)])
-    assert (len(rows), manifest.dropped) == (1, {"duplicate": 1})
+def test_a_review_whose_verdict_speaks_of_a_reference_is_dropped() -> None:
+    teacher = TEACHER.replace("wrong", "wrong: the given solution has 396")
+    assert build_sft_dataset([make_trace(make_round(teacher=teacher))])[1].dropped == {"leak": 1}
 
 
-def test_a_pair_from_a_later_round_is_about_the_revised_solution() -> None:
-    first, second = make_round(solved=False, student=None), make_round()
-    rows, manifest = build_preference_dataset([make_trace(first, second)])
-    assert [row["prompt"] for row in rows] == [REVIEW_PROMPT]
-    assert manifest.dropped == {"no review by the student": 1}
+def test_tokens_are_those_of_the_training_split_and_the_budget_is_for_both() -> None:
+    traces = [make_trace(template=TEMPLATE, question=numbered(i)) for i in range(30)]
+    rows, manifest = build_sft_dataset(traces, test_share=0.5, max_tokens=200, count_tokens=lambda _: 10)
+    assert len(rows) == 20  # 200 / 10
+    assert manifest.tokens == 10 * manifest.kept < 200
+    assert manifest.kept + manifest.kept_test == 20
 
 
-# Folders
-
-
-def test_a_dataset_folder_reads_back_and_loads_as_a_hub_dataset(tmp_path: Path) -> None:
-    from training.data import load_rows, save_dataset
-
-    rows, manifest = build_preference_dataset([make_trace(make_round())])
-    folder = save_dataset(tmp_path / "pairs", rows, manifest)
-    assert load_rows(folder) == (rows, manifest)
-    import datasets
-
-    loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
-    assert loaded[0] == rows[0]
-
-
-def test_an_empty_dataset_says_why(tmp_path: Path) -> None:
-    from training.data import load_rows, save_dataset
-
-    rows, manifest = build_preference_dataset([make_trace(make_round(student=None))])
-    with pytest.raises(DataError, match="no review by the student: 1"):
-        save_dataset(tmp_path, rows, manifest)
-    with pytest.raises(DataError, match=r"training\.data"):
-        load_rows(tmp_path / "nowhere")
+def test_sft_options_are_on_the_manifest() -> None:
+    _, manifest = build_sft_dataset(
+        [make_trace(template=TEMPLATE)], test_share=0.0, trusted_authors=["b", "a"], held_out=["x?", "X", "y"]
+    )
+    assert (manifest.options["test_share"], manifest.options["trusted_authors"]) == (0.0, ["a", "b"])
+    assert manifest.options["held_out"] == 2  # "x?" and "X" are one question

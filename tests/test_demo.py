@@ -36,7 +36,7 @@ def test_the_demo_runs_and_a_second_call_runs_nothing_again(
     out = run_demo(tmp_path / "demo", quick=True)
     first = capsys.readouterr().out
     for word in (
-        "The base student meets one problem",
+        "The base student meets a problem",
         "Accuracy on 15 test problems",
         "What each stage cost",
     ):

@@ -41,7 +41,7 @@ LAYERS = (
     ("sandbox",),
     ("state",),
     ("student",),
-    ("progress",),
+    ("progress", "alternatives"),
     ("nodes",),
     ("collecting",),
     ("graph",),

@@ -8,16 +8,42 @@ from typing import Any
 
 import pytest
 
+from supercorrect_agent.errors import ConfigError
+from supercorrect_agent.store import JsonlTraceStore
 from supercorrect_agent.types import Record
+from tests.training_traces import make_round, make_trace
 from training import loop
-from training.config import DpoConfig, LoopConfig, SftConfig
-from training.loop import matched_epochs, run_loop, trained_student
+from training import stages as stages_module
+from training.config import DpoConfig, GateConfig, LoopConfig, SftConfig
+from training.folders import hold_folder
+from training.loop import matched_epochs, run_loop
+from training.stages import trained_student
 
 Stages = list[tuple[str, Any]]
 
 
+def evaluation(config: Any, solved: dict[str, int]) -> dict[str, Any]:
+    """A report on 40 problems; the student's name says how many of them it solves, in every arm."""
+    who = str(config.adapter or config.student)
+    right = next((count for name, count in solved.items() if name in who), 20)
+    share = {"value": right / 40, "low": 0.0, "high": 1.0, "count": right, "total": 40}
+    arm = {"accuracy": share, "output_tokens": {"student": 7}}
+    cost = {"calls": 60, "tokens": 6000, "calls_per_correct": 60 / right, "tokens_per_correct": 6000 / right}
+    arms = {name: {**arm, **({"cost": cost} if name == "teacher" else {})} for name in config.arms}
+    rows = [
+        {"id": str(i), **{name: {"correct": i < right, "step": None} for name in arms}} for i in range(40)
+    ]
+    return {"arms": arms, "problems": rows}
+
+
 @pytest.fixture
-def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
+def solved() -> dict[str, int]:
+    """How many of 40 problems a student solves, by a part of its path; 20 where nothing is said."""
+    return {}
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch, solved: dict[str, int]) -> Stages:
     """Replaces every stage by one that records its settings and leaves its result."""
     seen: Stages = []
 
@@ -25,18 +51,16 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
         def run(config: Any, *, say: Any) -> Any:
             seen.append((name, config))
             if name == "evaluate":
-                arm = {"accuracy": {"value": 0.5}, "output_tokens": {"student": 7}}
-                row = {"id": "p", "single": {"correct": True}}
                 config.output.parent.mkdir(parents=True, exist_ok=True)
-                config.output.write_text(json.dumps({"arms": {"single": arm}, "problems": [row]}))
+                config.output.write_text(json.dumps(evaluation(config, solved)))
             elif result:
                 config.output.mkdir(parents=True)
-                (config.output / result).write_text("{}")
+                (config.output / result).write_text('{"data_hash": "abc"}')
             else:
-                config.store.mkdir(parents=True)
+                JsonlTraceStore(config.store).append(make_trace(make_round()))
             return {}
 
-        monkeypatch.setattr(loop, f"run_{name}", run)
+        monkeypatch.setattr(stages_module, f"run_{name}", run)
 
     for name, result in [
         ("collect", None),
@@ -53,20 +77,16 @@ def run(folder: Path, **settings: Any) -> None:
     run_loop(LoopConfig.model_validate({"folder": folder, **settings}), say=lambda line: None)
 
 
-ROUND = ["collect", "data", "sft", "evaluate", "collect", "data", "dpo", "evaluate"]
+ROUND = ["collect", "data", "sft", "collect", "data", "dpo"]
 
 
 def test_a_round_runs_its_stages_in_order_and_a_second_call_none(stages: Stages, tmp_path: Path) -> None:
     run(tmp_path)
-    assert [name for name, _ in stages] == ["evaluate", *ROUND]
+    assert [name for name, _ in stages] == [*ROUND, "evaluate", "evaluate", "evaluate"]
     assert json.loads((tmp_path / "report.json").read_text())["against_base"]["HSFT"]
     costs = [json.loads(line) for line in (tmp_path / "stages.jsonl").read_text().splitlines()]
-    assert [cost["stage"] for cost in costs][:3] == [
-        "evaluate base",
-        "collect round1/traces",
-        "build round1/rows",
-    ]
-    assert costs[0]["tokens"] == 7
+    assert [cost["stage"] for cost in costs][:2] == ["collect round1/traces", "build round1/rows"]
+    assert (costs[6]["stage"], costs[6]["tokens"]) == ("evaluate base", 4 * 7)  # four arms
     stages.clear()
     run(tmp_path)
     assert stages == []
@@ -83,8 +103,8 @@ def test_a_stage_that_did_not_finish_is_run_again_alone(stages: Stages, tmp_path
 
 def test_adapters_go_from_stage_to_stage_on_one_base(stages: Stages, tmp_path: Path) -> None:
     run(tmp_path, rounds=2, model="models/base")
-    second = [config for _, config in stages][9:]
-    collect, rows, sft, _, collect_pairs, pairs, dpo, evaluate = second
+    second = [config for _, config in stages][6:]
+    collect, rows, sft, collect_pairs, pairs, dpo, *_, evaluate = second
     first_dpo, own_sft = tmp_path / "round1" / "dpo", tmp_path / "round2" / "sft"
     # Round 2 collects with the student of round 1, but trains the base anew on all traces.
     assert (collect.student, collect.adapter) == ("local:models/base", first_dpo)
@@ -93,7 +113,7 @@ def test_adapters_go_from_stage_to_stage_on_one_base(stages: Stages, tmp_path: P
     assert (collect_pairs.adapter, dpo.adapter) == (own_sft, own_sft)
     assert pairs.store == (tmp_path / "round2" / "pair_traces",)
     assert (evaluate.student, evaluate.adapter) == ("local:models/base", tmp_path / "round2" / "dpo")
-    assert collect.seed != stages[1][1].seed
+    assert collect.seed != stages[0][1].seed
 
 
 def test_a_full_model_replaces_its_base() -> None:
@@ -114,9 +134,103 @@ def test_the_control_sees_as_many_tokens(
         tokens: int
 
     counted = {"rows": Counted(tokens=600), "plain_rows": Counted(tokens=200)}
-    monkeypatch.setattr(loop, "load_rows", lambda folder: ([], counted[folder.name]))
+    monkeypatch.setattr(loop, "load_manifest", lambda folder: counted[folder.name])
     run(tmp_path, control=True, sft={"num_train_epochs": 2})
     control = next(config for name, config in stages if name == "sft")
     assert control.num_train_epochs == matched_epochs(2, 600, 200) == 6
     plain = next(config for name, config in stages if name == "evaluate" and config.style == "plain")
     assert (plain.arms, plain.adapter) == (("single",), tmp_path / "round1" / "plain_sft")
+
+
+GATE = {"gate": {"n": 40}}
+
+
+def report_of(folder: Path) -> Any:
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_a_better_student_is_promoted_and_collects_the_next_round(
+    stages: Stages, solved: dict[str, int], tmp_path: Path
+) -> None:
+    solved |= {"round1": 30, "round2": 40}  # of 40; McNemar of 10 to 0 discordant pairs: p = 2/2**10
+    run(tmp_path, rounds=2, model="models/base", **GATE)
+    names = [name for name, _ in stages]
+    assert names[:8] == ["evaluate", *ROUND, "evaluate"]  # the base and the new student, before round 2
+    first_dpo = tmp_path / "round1" / "dpo"
+    assert stages[8][1].adapter == first_dpo
+    report = report_of(tmp_path)
+    assert [entry["promoted"] for entry in report["rounds"]] == [None, True, True]
+    assert [entry["teacher"]["calls_per_correct"] for entry in report["rounds"]] == [3.0, 2.0, 1.5]
+    assert report["student"] == str(tmp_path / "round2" / "dpo")
+    assert (tmp_path / "round2" / "progress.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_development_problems_decide_and_the_test_problems_come_last(
+    stages: Stages, solved: dict[str, int], tmp_path: Path
+) -> None:
+    solved["round"] = 30
+    run(tmp_path, rounds=2, **GATE)
+    sets = [config.problems for name, config in stages if name == "evaluate"]
+    assert sets == ["sandbox:dev", "sandbox:dev", "sandbox:dev", *["sandbox:test"] * 5]
+
+
+def test_a_gain_inside_the_noise_ends_the_loop_and_is_said(
+    stages: Stages, solved: dict[str, int], tmp_path: Path
+) -> None:
+    solved |= {"round1": 30, "round2": 31}
+    said: list[str] = []
+    settings = {"folder": tmp_path, "rounds": 5, **GATE}
+    run_loop(LoopConfig.model_validate(settings), say=said.append)
+    report = report_of(tmp_path)
+    assert [entry["promoted"] for entry in report["rounds"]] == [None, True, False]
+    assert report["student"] == str(tmp_path / "round1" / "dpo")
+    assert "round 2 is inside the noise" in report["ended"]
+    assert any("inside the noise" in line for line in said)
+    assert not (tmp_path / "round3").exists()
+
+
+def test_a_worse_student_is_refused_and_the_present_one_collects_on(
+    stages: Stages, solved: dict[str, int], tmp_path: Path
+) -> None:
+    solved["round1"] = 5
+    run(tmp_path, rounds=2, **GATE)
+    second_collection = [config for name, config in stages if name == "collect"][2]
+    assert (second_collection.student, second_collection.adapter) == ("sandbox", None)
+    assert report_of(tmp_path)["rounds"][1]["promoted"] is False
+
+
+def test_a_folder_with_other_settings_is_refused_but_may_have_more_rounds(
+    stages: Stages, tmp_path: Path
+) -> None:
+    run(tmp_path, rounds=1)
+    run(tmp_path, rounds=2)
+    assert sum(name == "sft" for name, _ in stages) == 2
+    with pytest.raises(ConfigError, match=r"`sft\.learning_rate=0\.0002`, but now `sft\.learning_rate=0\.1`"):
+        run(tmp_path, rounds=2, sft={"learning_rate": 0.1})
+
+
+def test_two_runs_in_one_folder_are_refused(stages: Stages, tmp_path: Path) -> None:
+    with hold_folder(tmp_path, argument="folder"), pytest.raises(ConfigError, match="Another run"):
+        run(tmp_path)
+    run(tmp_path)
+
+
+def test_a_promoted_student_is_served_and_a_refused_one_is_not(
+    stages: Stages, solved: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved |= {"round1": 40, "round2": 5}
+    served: list[Path] = []
+
+    class Served(Record):
+        name: str = "x"
+        loaded: bool = True
+        command: str = ""
+
+    def serve(adapter: Path, model: str, config: Any, *, say: Any) -> Served:
+        served.append(adapter)
+        return Served()
+
+    monkeypatch.setattr(loop, "serve_adapter", serve)
+    run(tmp_path, rounds=2, serve={"name": "x"}, model="models/base", **GATE)
+    assert served == [tmp_path / "round1" / "dpo"]
+    assert GateConfig().problems == "sandbox:dev"

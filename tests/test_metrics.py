@@ -6,7 +6,6 @@ import pytest
 
 from training.metrics import (
     accuracy,
-    bootstrap_difference,
     mcnemar_exact,
     paired_difference,
     self_correction,
@@ -61,17 +60,6 @@ def test_paired_difference_of_a_clear_gain_excludes_zero() -> None:
     assert found["p_value"] == pytest.approx(2 / 2**30)
     with pytest.raises(ValueError, match="same problems"):
         paired_difference([True], [])
-
-
-def test_bootstrap_agrees_with_the_closed_form_and_repeats() -> None:
-    first = [True] * 40 + [False] * 60
-    second = [True] * 30 + [False] * 10 + [True] * 40 + [False] * 20
-    low, high = bootstrap_difference(first, second, seed=3)
-    found = paired_difference(first, second)
-    assert low == pytest.approx(found["low"], abs=0.05)
-    assert high == pytest.approx(found["high"], abs=0.05)
-    assert bootstrap_difference(first, second, seed=3) == (low, high)
-    assert bootstrap_difference([], []) == (0.0, 0.0)
 
 
 def test_self_correction_counts_flips_over_their_own_bases() -> None:

@@ -141,7 +141,8 @@ def test_check_uses_the_inverse_operation() -> None:
 
 def critique(text: str, question: str = QUESTION):  # type: ignore[no-untyped-def]
     found, calls = SandboxTeacher().critique(question, parse_solution(text))
-    assert calls == ()
+    (call,) = calls
+    assert (call.role, call.model) == ("teacher", "sandbox")
     return found
 
 
@@ -222,3 +223,9 @@ def test_teacher_says_which_sentence_it_cannot_read() -> None:
 
 def test_teacher_marks_a_solution_without_steps_as_unreadable() -> None:
     assert critique("").readable is False
+
+
+def test_the_teachers_calls_count_words_and_signs() -> None:
+    _, (call,) = SandboxTeacher().critique(QUESTION, parse_solution(""))
+    words = QUESTION.replace(".", " .").replace("?", " ?").split()
+    assert (call.input_tokens, call.output_tokens) == (len(words), 0)

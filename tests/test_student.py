@@ -8,11 +8,20 @@ import openai
 import pytest
 from httpx import Request
 
-from supercorrect_agent.calls import model_name, storable
-from supercorrect_agent.errors import TeacherError
+from supercorrect_agent.calls import drive, model_name, storable
+from supercorrect_agent.errors import ModelError, TeacherError
 from supercorrect_agent.progress import choose, failure_text
 from supercorrect_agent.prompts import DEFAULT_PROMPTS
-from supercorrect_agent.student import after_step, close_correction, kept_text, prompts_beside
+from supercorrect_agent.student import (
+    Student,
+    Turn,
+    after_step,
+    close_correction,
+    correction_prefix,
+    is_whole,
+    kept_text,
+    prompts_beside,
+)
 from supercorrect_agent.templates import parse_solution
 from supercorrect_agent.types import Critique, Round, Verdict
 from tests.fakes import ScriptedChatModel
@@ -45,6 +54,50 @@ def test_what_comes_after_step_2(reply: str, rest: str) -> None:
 )
 def test_the_stop_string_is_put_back(text: str, truncated: bool, closed: str) -> None:
     assert close_correction(text, truncated=truncated) == closed
+
+
+JUDGED = "<Step1>a<Evaluate>This step is correct.</Evaluate></Step1>\n<Step2>b"
+VERDICT = "<Evaluate>This step is wrong.</Evaluate><Cause>c</Cause><Correction>"
+OWN_TRACE = "<Step1>a</Step1> <Step2>b<Evaluate>no</Evaluate>\n<Cause>c</Cause>\n<Correction>B</Correction>"
+
+
+@pytest.mark.parametrize(
+    ("raw", "prefix"),
+    [
+        ("", JUDGED + VERDICT),
+        (OWN_TRACE, OWN_TRACE.removesuffix("B</Correction>")),
+        (
+            "<Step1>a</Step1>\n<Step2>b\nCause: c\nCorrection: B</Step2>",
+            "<Step1>a</Step1>\n<Step2>b\n" + VERDICT,
+        ),
+    ],
+    ids=["canonical", "in-the-critics-words", "a-label-becomes-a-tag"],
+)
+def test_a_trace_up_to_its_correction(raw: str, prefix: str) -> None:
+    solution = parse_solution("<Step1>a</Step1>\n<Step2>b</Step2>\n<Answer>1</Answer>")
+    found = Critique(step=2, cause="c", correction="B", raw=raw)
+    assert correction_prefix(solution, found) == prefix
+
+
+@pytest.mark.parametrize(
+    ("raw", "whole"),
+    [
+        ("<Correction>b</Correction>", True),
+        ("<correction:> b </Correction:>", True),
+        ("<Correction>b", False),
+        ("<Answer>1</Answer>", False),
+    ],
+)
+def test_a_correction_cut_short_is_not_whole(raw: str, whole: bool) -> None:
+    assert is_whole(Critique(raw=raw)) is whole
+
+
+def test_a_model_that_cannot_continue_a_message_is_not_asked_for_a_rewrite() -> None:
+    student = Student(ScriptedChatModel(replies=[], model_name="m1"), DEFAULT_PROMPTS)
+    solution = parse_solution("<Step1>a</Step1>")
+    found = Critique(step=1, cause="c", correction="B")
+    with pytest.raises(ModelError, match="'m1' cannot continue a message"):
+        drive(student.rewrite("?", solution, found, Turn({})))
 
 
 def test_what_is_kept() -> None:

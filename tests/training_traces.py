@@ -17,6 +17,10 @@ TEACHER = "<Evaluate>wrong</Evaluate><Cause>3*3 is 9.</Cause><Correction>132*3=3
 STUDENT = "<Evaluate>wrong</Evaluate><Cause>Carry.</Cause><Correction>132*3=376</Correction>"
 CORRECTED = "<Step1>47+85=132</Step1>\n<Step2>132*3=396</Step2>\n<Answer>\\boxed{396}</Answer>"
 
+NO_ERROR = (
+    "<Step1>47+85=132<Evaluate>ok</Evaluate></Step1>\n<Step2>132*3=396<Evaluate>ok</Evaluate></Step2>\n"
+)
+
 RIGHT, FALSE = Verdict(status="correct"), Verdict(status="incorrect")
 
 
@@ -60,3 +64,14 @@ def make_trace(
         status=status,
         sample=sample,
     )
+
+
+def no_error_round(author: str = "sandbox") -> Round:
+    """A round on CORRECTED: the teacher finds nothing."""
+    text = NO_ERROR + "<Answer>\\boxed{396}</Answer>"
+    return Round(critique=Critique(author=author, raw=text, answer="396"))
+
+
+def numbered(number: int) -> str:
+    """Another problem with the same numbers."""
+    return QUESTION.replace("Ann", f"Child {number}")

@@ -19,21 +19,25 @@ from tests.tiny import build_tiny_model
 
 PYTHON = Path(__file__).parent.parent / ".venv-vllm" / "bin" / "python"
 MODEL_NAME = "tiny"
+MAX_LORA_RANK = 16
+CONTEXT = 8192  # one token a byte: prompts that quote a sampled, random reply have passed 4,096
 START_SECONDS = 900
 
 
 @contextmanager
-def serve(model: Path, log: Path, *, context: int = 4096) -> Iterator[str]:
-    """Serves a model folder as ``MODEL_NAME``; yields the server's URL, and ends the server afterwards."""
+def serve(model: Path, log: Path, *, context: int = CONTEXT) -> Iterator[str]:
+    """Serves a model as ``MODEL_NAME``, ready for adapters; yields the URL, ends the server afterwards."""
     port = free_port()
     command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", MODEL_NAME, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--dtype", "float32", "--max-model-len", str(context), "--enforce-eager"]
     command += ["--gpu-memory-utilization", "0.1"]  # the share of the machine's memory on a CPU
+    command += ["--enable-lora", "--max-lora-rank", str(MAX_LORA_RANK)]
     settings = {
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
     }
@@ -88,6 +92,6 @@ def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not PYTHON.exists():
         pytest.skip(f"{PYTHON.parent.parent.name} is absent; make it with `sh tests/install_vllm.sh`")
     folder = tmp_path_factory.mktemp("vllm")
-    model = build_tiny_model(folder / "model", context=4096)
+    model = build_tiny_model(folder / "model", context=CONTEXT)
     with serve(model, folder / "server.log") as url:
         yield url

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,7 @@ def run_collect(
 
     Returns:
         ``collected``, ``skipped`` (already in the store), ``errors``, ``attempts``, ``right_first``,
-        ``right_final``, ``tokens`` (by role) and ``seconds``.
+        ``right_final``, ``calls`` and ``tokens`` (by role) and ``seconds``.
 
     Raises:
         SuperCorrectError: Problems, models or the store are unusable, or no run succeeds at all.
@@ -52,8 +53,10 @@ def run_collect(
     store.ensure_writable()
     # A run that failed is tried again.
     known = {(trace.problem.id, trace.sample) for trace in store if trace.status != "error"}
-    wanted = [(problem, sample) for problem in problems for sample in range(config.samples)]
-    missing = [(problem, sample) for problem, sample in wanted if (problem.id, sample) not in known]
+    wanted = {
+        (problem.id, sample): (problem, sample) for problem in problems for sample in range(config.samples)
+    }
+    missing = [item for key, item in wanted.items() if key not in known]
     tally = Tally(total=len(missing), skipped=len(wanted) - len(missing))
     if missing:
         asyncio.run(_collect(config, missing, store, tally, say, on_trace))
@@ -67,14 +70,16 @@ class Tally:
     def __init__(self, *, total: int, skipped: int) -> None:
         self.total, self.skipped = total, skipped
         self.done = self.errors = self.attempts = self.right_first = self.right_final = 0
-        self.tokens: dict[str, int] = {}
+        self.calls: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()
         self.pace = Pace()
 
     def add(self, trace: Trace) -> None:
         self.done += 1
         self.errors += trace.status == "error"
         for call in trace.calls:
-            self.tokens[call.role] = self.tokens.get(call.role, 0) + call.input_tokens + call.output_tokens
+            self.calls[call.role] += 1
+            self.tokens[call.role] += call.input_tokens + call.output_tokens
         if trace.solution is not None and trace.verdict is not None:
             verdicts = [trace.verdict, *(round_.verdict for round_ in trace.rounds if round_.verdict)]
             self.attempts += 1
@@ -96,8 +101,8 @@ class Tally:
     def summary(self) -> dict[str, Any]:
         return {
             "collected": self.done, "skipped": self.skipped, "errors": self.errors, "attempts": self.attempts,
-            "right_first": self.right_first, "right_final": self.right_final, "tokens": self.tokens,
-            "seconds": round(self.pace.elapsed, 2),
+            "right_first": self.right_first, "right_final": self.right_final, "calls": dict(self.calls),
+            "tokens": dict(self.tokens), "seconds": round(self.pace.elapsed, 2),
         }  # fmt: skip
 
 
@@ -155,6 +160,8 @@ def _create_graph(config: CollectionConfig) -> Any:
         attempt=config.attempt,
         review_correct=config.review_correct,
         student_review=config.student_review,
+        rewrite=config.rewrite,
+        resamples=config.resamples,
     )
     return create_collecting_graph(student, config.teacher, prompts=prompts, config=settings)
 

@@ -15,7 +15,8 @@ from pydantic import Field, field_validator, model_validator
 from supercorrect_agent.types import Record
 
 Arm = Literal["single", "review", "teacher", "retry"]
-PairFormat = Literal["inline", "literal_eq8"]
+PairFormat = Literal["inline", "literal_eq8", "whole_answer"]
+ChosenSource = Literal["teacher", "student_rewrite", "student_resample"]
 Style = Literal["hierarchical", "plain"]
 
 
@@ -32,6 +33,8 @@ class StageConfig(Record):
 
 class CollectionConfig(StageConfig):
     """Collects traces: the student solves, the teacher finds the first wrong step, both review it."""
+
+    section: ClassVar[str] = "collect"
 
     problems: str = Field(default="sandbox:train", description="JSON Lines file, or sandbox:SPLIT")
     n: int | None = Field(default=None, ge=1, description="number of problems; none takes a whole file")
@@ -57,11 +60,19 @@ class CollectionConfig(StageConfig):
     student_review: bool = Field(
         default=True, description="the student's own review at the teacher's step (eq. 7)"
     )
+    rewrite: bool = Field(
+        default=False, description="the student also writes the correction behind the teacher's cause (B8)"
+    )
+    resamples: int = Field(
+        default=0, ge=0, le=32, description="further corrections the student samples at that step (B8)"
+    )
     concurrency: int = Field(default=64, ge=1, description="problems in flight at once")
 
 
 class DatasetConfig(StageConfig):
     """Builds training rows from trace stores: hierarchical-thought rows or preference pairs."""
+
+    section: ClassVar[str] = "rows"
 
     kind: Literal["sft", "preference"] = Field(default="sft", description="which rows")
     store: tuple[Path, ...] = Field(default=(Path("traces"),), description="trace stores")
@@ -79,10 +90,27 @@ class DatasetConfig(StageConfig):
         default=0.2, ge=0, lt=1, description="share of `no error` rows among reviews"
     )
     own_solutions: bool = Field(default=False, description="add the student's own verified solutions")
-    pair_format: PairFormat = Field(default="inline", description="decision B2")
+    pair_format: PairFormat = Field(
+        default="inline", description="decision B2; whole_answer: the control without a shared prefix"
+    )
+    chosen_source: ChosenSource = Field(
+        default="teacher", description="whose words the chosen side holds (decision B8)"
+    )
     solve_pairs: bool = Field(default=False, description="add step pairs under the solve prompt")
     max_length_ratio: float = Field(
         default=4.0, gt=1, description="longer / shorter side of a pair, in characters"
+    )
+    near_duplicate: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="from this similarity on, wrong steps of one problem with equal numbers count once",
+    )
+    max_per_problem: int | None = Field(
+        default=None, ge=1, description="at most so many distinct errors of one problem (decision B24: 2)"
+    )
+    test_share: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the problems whose rows go to the split `test`"
     )
     max_rows: int | None = Field(default=None, ge=1, description="at most so many rows")
     max_tokens: int | None = Field(
@@ -96,6 +124,9 @@ class DatasetConfig(StageConfig):
 
 class TrainConfig(StageConfig):
     """What both training stages share."""
+
+    section: ClassVar[str] = ""
+    trl_config: ClassVar[str] = ""
 
     model: str = Field(default="sandbox", description="Hugging Face path or folder, or sandbox")
     adapter: Path | None = Field(default=None, description="LoRA adapter to continue from")
@@ -111,6 +142,9 @@ class TrainConfig(StageConfig):
     lora_target_modules: str = Field(
         default="all-linear", description="all-linear, or names joined by commas"
     )
+    load_in_4bit: bool = Field(
+        default=False, description="QLoRA: the frozen base in 4 bits (needs bitsandbytes)"
+    )
     num_train_epochs: float = Field(default=1.0, gt=0, description="passes over the data")
     max_steps: int = Field(default=-1, ge=-1, description="optimiser steps; -1 follows the epochs")
     per_device_train_batch_size: int = Field(default=16, ge=1, description="rows per device and step")
@@ -121,6 +155,17 @@ class TrainConfig(StageConfig):
     save_steps: int | None = Field(
         default=None, ge=1, description="checkpoint every so many steps; none: at the end"
     )
+    eval_steps: int | None = Field(
+        default=None, ge=1, description="loss on the split `test` every so many steps; none: after each epoch"
+    )
+    probe: str | None = Field(
+        default=None, description="problems to solve during training: JSON Lines file, or sandbox:dev"
+    )
+    probe_n: int = Field(default=32, ge=1, description="number of probe problems")
+    probe_steps: int | None = Field(
+        default=None, ge=1, description="probe every so many steps; none: before, after each epoch"
+    )
+    probe_max_new_tokens: int = Field(default=512, ge=1, description="tokens per probe reply")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="weights; auto: float32 on CPU"
     )
@@ -131,14 +176,19 @@ class TrainConfig(StageConfig):
 class SftConfig(TrainConfig):
     """Stage 1, hierarchical-thought supervised fine-tuning (paper 4.1, eq. 5): loss on completions."""
 
+    section: ClassVar[str] = "sft"
     trl_config: ClassVar[str] = "SFTConfig"
 
     output: Path = Field(default=Path("runs/sft"), description="folder of the trained adapter or model")
+    packing: bool = Field(
+        default=False, description="several rows in one sequence of max_length tokens; refused where unsafe"
+    )
 
 
 class DpoConfig(TrainConfig):
     """Stage 2, cross-model DPO (paper section 4.2, eq. 8). The reference is the student that stage 1 left."""
 
+    section: ClassVar[str] = "dpo"
     trl_config: ClassVar[str] = "DPOConfig"
 
     output: Path = Field(default=Path("runs/dpo"), description="folder of the trained adapter or model")
@@ -154,6 +204,26 @@ class DpoConfig(TrainConfig):
         default=True, description="reference log-probabilities once, before"
     )
 
+    alarm_chosen_drop: float = Field(
+        default=0.5, gt=0, description="alarm when chosen log-probabilities fall so far, in nats per token"
+    )
+    alarm_length_ratio: float = Field(
+        default=1.5, gt=1, description="alarm when probe replies grow or shrink by this factor"
+    )
+    alarm_no_end_share: float = Field(
+        default=0.1, gt=0, lt=1, description="alarm when so many more probe replies than before do not end"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _equal_weights(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "loss_type" not in values:
+            return values
+        losses = values["loss_type"]
+        losses = (losses,) if isinstance(losses, str) else losses
+        weights = values.get("loss_weights") or (1.0,) * len(losses)
+        return {**values, "loss_type": losses, "loss_weights": weights}
+
     @model_validator(mode="after")
     def _one_weight_per_loss(self) -> DpoConfig:
         if len(self.loss_type) != len(self.loss_weights):
@@ -166,6 +236,8 @@ class DpoConfig(TrainConfig):
 
 class EvaluationConfig(StageConfig):
     """Measures a student on problems it has never seen; the graph never sees the answers."""
+
+    section: ClassVar[str] = "evaluate"
 
     student: str = Field(
         default="sandbox", description="model: sandbox, local:PATH, vllm:NAME@URL, openai:NAME"
@@ -187,6 +259,25 @@ class EvaluationConfig(StageConfig):
     output: Path = Field(default=Path("runs/evaluation.json"), description="JSON file with every outcome")
 
 
+class GateConfig(StageConfig):
+    """Whether a trained student may replace the present one: paired tests on the development split."""
+
+    problems: str = Field(default="sandbox:dev", description="JSON Lines file, or sandbox:dev")
+    n: int | None = Field(default=300, ge=1, description="number of problems; none takes a whole file")
+    arm: Arm = Field(default="review", description="the way of use whose accuracy counts")
+    alpha: float = Field(default=0.05, gt=0, lt=1, description="level of both paired tests")
+
+
+class ServeConfig(StageConfig):
+    """Where a promoted student is served."""
+
+    url: str | None = Field(
+        default=None, description="running vLLM server that loads the adapter; none: write the command"
+    )
+    name: str = Field(default="supercorrect", description="name under which the student is served")
+    timeout: float = Field(default=120.0, gt=0, description="seconds the server may take to load it")
+
+
 class LoopConfig(StageConfig):
     """Rounds of collect, build, SFT, collect, build, DPO, evaluate in one folder; what is done is skipped.
 
@@ -194,7 +285,13 @@ class LoopConfig(StageConfig):
     """
 
     folder: Path = Field(default=Path("runs/loop"), description="run folder")
-    rounds: int = Field(default=1, ge=1, description="how often around")
+    rounds: int = Field(default=1, ge=1, description="how often around, at most")
+    accelerate: str | None = Field(
+        default=None, description="train under this profile: ddp, fsdp2, zero2, zero3, or a file"
+    )
+    num_processes: int | None = Field(
+        default=None, ge=1, description="processes of that profile; none: one a GPU"
+    )
     model: str = Field(default="sandbox", description="base model: sandbox, or a Hugging Face path or folder")
     teacher: str = Field(default="sandbox", description="sandbox, or a chat model")
     control: bool = Field(
@@ -206,4 +303,6 @@ class LoopConfig(StageConfig):
     pairs: DatasetConfig = DatasetConfig(kind="preference")
     sft: SftConfig = SftConfig()
     dpo: DpoConfig = DpoConfig()
+    gate: GateConfig | None = Field(default=None, description="none promotes every round's student")
+    serve: ServeConfig | None = Field(default=None, description="none serves nothing")
     evaluate: EvaluationConfig = EvaluationConfig()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from decimal import Decimal
 from typing import NamedTuple
 
 from langchain_core.messages import BaseMessage
@@ -14,7 +15,13 @@ from supercorrect_agent.types import Problem, Round, Solution, Trace, Verdict
 TRUSTED_AUTHORS = ("sandbox",)
 """Symbolic teachers: their corrections are right, whether or not the student can go on from them."""
 
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+NOT_VERIFIED = "correction not verified"
+
+_NUMBER = re.compile(
+    r"(?P<sign>[-\u2212]\s?)?(?:\\[dt]?frac\s?\{(?P<over>\d+)\}\s?\{(?P<under>\d+)\}"
+    r"|(?P<plain>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s?/\s?(?P<by>\d+))?)"
+)
+_RESULT = re.compile(r"[=\u2248]")
 
 
 class Reviewed(NamedTuple):
@@ -51,19 +58,59 @@ def critique_fault(problem: Problem, reviewed: Reviewed, trusted: Collection[str
         return None
     if right:
         return "right attempt criticised"
-    return None if round_.verdict and round_.verdict.correct else "correction not verified"
+    return None if round_.verdict and round_.verdict.correct else NOT_VERIFIED
 
 
-def same_value(first: str, second: str) -> bool:
-    """Whether two corrections end on the same number or, where one has none, are the same text."""
-    values = [_NUMBER.findall(text) for text in (first, second)]
-    if all(values):
-        one, two = (float(found[-1].replace(",", "")) for found in values)
-        return one == two
-    return " ".join(first.lower().split()) == " ".join(second.lower().split())
+def same_value(correction: str, own: str) -> bool:
+    """Whether one's own correction arrives where a right one does.
+
+    The value of a text is the number behind its last equals sign, else its last number. A text of one's own
+    without an equals sign may hold the value anywhere: in doubt it is right, and so never punished.
+    """
+    if fold(correction) == fold(own):
+        return True
+    right, result, said = read_numbers(correction), _result(correction), _result(own)
+    target = result if result is not None else next(reversed(right), None)
+    return target is not None and target in (read_numbers(own) if said is None else [said])
+
+
+def read_numbers(text: str) -> list[Decimal]:
+    """The numbers of a text in order: signs, decimals, thousands and fractions are read, words are not."""
+    return [number for match in _NUMBER.finditer(text) if (number := _number(match, text)) is not None]
+
+
+def fold(text: str) -> str:
+    """A text in lower case, its white space folded."""
+    return " ".join(text.lower().split())
 
 
 def turns(messages: Sequence[BaseMessage]) -> list[dict[str, str]]:
     """LangChain messages as the role/content mappings that chat templates and TRL read."""
     roles = {"human": "user", "system": "system", "ai": "assistant"}
     return [{"role": roles[message.type], "content": str(message.text)} for message in messages]
+
+
+def _result(text: str) -> Decimal | None:
+    """The first number behind the last equals sign."""
+    signs = list(_RESULT.finditer(text))
+    tail = text[signs[-1].end() :] if signs else ""
+    return next(iter(read_numbers(tail)), None)
+
+
+def _number(match: re.Match[str], text: str) -> Decimal | None:
+    negative = match["sign"] is not None and not _is_difference(text, match)
+    over, under = (match["over"], match["under"]) if match["over"] else (match["plain"], match["by"])
+    value, divisor = Decimal(over.replace(",", "")), Decimal(under or 1)
+    if not divisor:
+        return None
+    value = value / divisor if under else value
+    return value.copy_negate() if negative else value
+
+
+def _is_difference(text: str, match: re.Match[str]) -> bool:
+    """Whether the minus before a number takes it from something, as in ``7-4`` and ``x - 4``."""
+    before = text[max(0, match.start() - 4) : match.start()]
+    last = before.rstrip()[-1:]
+    if last.isalpha():  # "is -4" is no difference
+        return before[-1] == last or match["sign"] != match["sign"].rstrip()
+    return last.isdigit() or last in (")", "]", "}")

@@ -19,8 +19,9 @@ from supercorrect_agent.sandbox.world import generate_problems
 from training.config import LoopConfig
 from training.flags import make_config, read_yaml
 from training.folders import make_folder
-from training.loop import REPORT_FILE, STAGES_FILE, run_loop
+from training.loop import REPORT_FILE, run_loop
 from training.metrics import Difference, Interval, paired_difference
+from training.stages import STAGES_FILE
 
 CONFIG = Path(__file__).parent / "configs" / "sandbox.yaml"
 ARMS = {
@@ -53,8 +54,8 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Path:
 
     make_folder(out, argument="--out")
     console.print(f"The closed loop on CPU, offline. Run folder: {out}")
-    question = generate_problems("test", 1, seed=seed)[0].question
-    console.print(f"\nThe base student meets one problem:\n  {question}")
+    question = find_example(seed)
+    console.print(f"\nThe base student meets a problem that it needs its teacher for:\n  {question}")
     show_run("sandbox", question)
     console.print("\nNow the loop: collect, train, measure.")
     run_loop(config, say=say)
@@ -86,6 +87,22 @@ def demo_config(out: Path, *, quick: bool, seed: int) -> LoopConfig:
         for name in ("collect", "collect_pairs", "evaluate"):
             changes[name] = changes[name].model_copy(update={"n": changes[name].n // 20})
     return config.model_copy(update={"folder": out, "seed": seed, **changes})
+
+
+def find_example(seed: int) -> str:
+    """The first test problem that the base student gets wrong and, once corrected, right."""
+    from supercorrect_agent.graph import create_supercorrect_graph
+    from supercorrect_agent.state import CorrectionConfig
+
+    problems = generate_problems("test", 20, seed=seed)
+    graph = create_supercorrect_graph("sandbox", "sandbox", config=CorrectionConfig(max_rounds=2))
+    states = graph.batch([{"problem": problem.question} for problem in problems])
+    corrected = (
+        problem.question
+        for problem, state in zip(problems, states, strict=True)
+        if state["status"] == "corrected" and state["answer"] == problem.answer
+    )
+    return next(corrected, problems[0].question)
 
 
 def read_reports(out: Path) -> dict[str, Report]:

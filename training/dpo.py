@@ -2,12 +2,16 @@
 
     python -m training.dpo --model sandbox --adapter runs/sft --data runs/pairs --output runs/dpo
     python -m training.dpo --model runs/sft --full --data runs/pairs --output runs/dpo
+    accelerate launch --config_file training/accelerate/ddp.yaml -m training.dpo --config FILE
 
 The reference (paper eq. 8, "unchanged") is the student that stage 1 left, in each of the three cases:
 
 - ``--adapter A``: the policy starts as A, and TRL keeps a frozen copy of A as the reference;
 - a fresh LoRA adapter on ``--model``: the reference is the model with the adapter off;
 - ``--full``: the reference's log-probabilities are computed before the first step.
+
+After an interruption the student is loaded as it was before stage 2, the reference's log-probabilities are
+those of that student, and only then the policy's weights come from the checkpoint.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from supercorrect_agent.errors import ConfigError
 from training.config import DpoConfig
-from training.data import load_rows
+from training.data import load_manifest
 from training.flags import run_main
 from training.folders import make_folder
 from training.progress import Say, print_line
@@ -31,67 +36,99 @@ def run_dpo(config: DpoConfig, *, say: Say = print_line) -> Path:
         The output folder: a LoRA adapter, or for ``full`` a model; with ``run.json`` and ``log.jsonl``.
 
     Raises:
-        SuperCorrectError: The data, the model or an argument is unusable, or the reference is not the student
-            that training starts from.
+        SuperCorrectError: The data, the model or an argument is unusable, the folder holds another run, or
+            the reference is not the student that training starts from.
     """
-    rows, manifest = load_rows(config.data)
+    manifest = load_manifest(config.data)
     make_folder(config.output, argument="output")
 
-    from training.run import quiet, save_run, train
+    from training.run import finish, is_finished, only_main, quiet, tokenize_splits, train
     from training.student import load_tokenizer
-    from training.tokens import tokenize_pair, tokenize_rows
+    from training.tokens import tokenize_pair
+    from training.watch import Watch
 
     with quiet():
+        arguments = dpo_arguments(config, manifest)
+        say = only_main(say, arguments)
+        if is_finished(config, arguments, manifest):
+            say(f"dpo: {config.output} is finished already")
+            return config.output
         tokenizer = load_tokenizer(model_path(config.model))
-        tokenized, lengths = tokenize_rows(rows, tokenizer, tokenize_pair, config.max_length)
-        say(f"dpo: {lengths}")
-        trainer = create_dpo_trainer(config, tokenized, tokenizer)
-        results = train(trainer, name="dpo", say=say)
-        save_run(config.output, config, {"data": manifest, "lengths": lengths, "results": results})
+        splits = tokenize_splits(config, arguments, manifest, tokenizer, tokenize_pair)
+        lengths = {split: found for split, (_, found) in splits.items()}
+        say(f"dpo: {lengths['train']}")
+        rows = {split: found for split, (found, _) in splits.items()}
+        trainer = create_dpo_trainer(config, arguments, rows, tokenizer)
+        watch = Watch(config, tokenizer, say)
+        watch.attach(trainer)
+        spent = train(trainer, name="dpo", say=say)
+        finish(trainer, config, {"data": manifest, "lengths": lengths, **spent, **watch.record()})
     return config.output
 
 
-def create_dpo_trainer(config: DpoConfig, tokenized: list[dict[str, Any]], tokenizer: Any) -> Any:
-    """The trainer, its reference settled and checked at the first step.
+def dpo_arguments(config: DpoConfig, manifest: Any) -> Any:
+    """TRL's ``DPOConfig``.
+
+    Raises:
+        ConfigError: TRL refuses a value.
+    """
+    from trl import DPOConfig as DpoArguments
+
+    from training.run import common_arguments, make_arguments
+
+    values = {
+        "beta": config.beta,
+        "loss_type": list(config.loss_type),
+        "loss_weights": list(config.loss_weights),
+        # Without this TRL would load the reference of a merged model from the base's path.
+        "precompute_ref_log_probs": config.precompute_ref_log_probs or config.full,
+        "precompute_ref_batch_size": config.per_device_train_batch_size,
+        **common_arguments(config, config.output),
+    }
+    return make_arguments(DpoArguments, values, manifest)
+
+
+def create_dpo_trainer(config: DpoConfig, arguments: Any, rows: dict[str, Any], tokenizer: Any) -> Any:
+    """The trainer, its reference settled, and checked before the first step.
 
     Args:
         config: The stage's settings.
-        tokenized: Rows of `training.tokens.tokenize_pair`.
+        arguments: From `dpo_arguments`.
+        rows: The split ``train``, perhaps ``test``, of `training.tokens.tokenize_pair`.
         tokenizer: The student's tokenizer.
+
+    Raises:
+        ConfigError: TRL refuses the combination of settings.
     """
-    import datasets
-    from trl import DPOConfig as DpoArguments
+    from accelerate.utils import parse_flag_from_env
     from trl import DPOTrainer
 
-    from training.run import CheckReference, common_arguments, make_arguments
+    from training.order import GlobalOrder
+    from training.reference import CheckReference
     from training.student import load_student, lora_config
 
-    class TokenizedDPOTrainer(DPOTrainer):  # type: ignore[misc]
+    class TokenizedDPOTrainer(GlobalOrder, DPOTrainer):  # type: ignore[misc]
         """TRL's trainer for tokenised rows: its own step would add EOS and a new turn (decision B1)."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
             return dataset
 
-    arguments = make_arguments(
-        DpoArguments,
-        {
-            "beta": config.beta,
-            "loss_type": list(config.loss_type),
-            "loss_weights": list(config.loss_weights),
-            # Without this TRL would load the reference of a merged model from the base's path.
-            "precompute_ref_log_probs": config.precompute_ref_log_probs or config.full,
-            "precompute_ref_batch_size": config.per_device_train_batch_size,
-            **common_arguments(config, config.output),
-        },
-    )
-    return TokenizedDPOTrainer(
-        model=load_student(config),
-        args=arguments,
-        train_dataset=datasets.Dataset.from_list(tokenized),
-        processing_class=tokenizer,
-        peft_config=lora_config(config),
-        callbacks=[CheckReference()],
-    )
+    # Under FSDP, TRL loads the reference of a full fine-tune from the base's path, without a merged adapter.
+    merged = config.full and config.adapter is not None and parse_flag_from_env("ACCELERATE_USE_FSDP")
+    try:
+        trainer = TokenizedDPOTrainer(
+            model=load_student(config),
+            ref_model=load_student(config) if merged else None,
+            args=arguments,
+            train_dataset=rows["train"],
+            eval_dataset=rows.get("test"),
+            processing_class=tokenizer,
+            peft_config=lora_config(config),
+        )
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigError(f"TRL refuses these settings: {error}") from error
+    trainer.add_callback(CheckReference(trainer))
+    return trainer
 
 
 def main() -> int:

@@ -33,7 +33,7 @@ from supercorrect_agent.types import Problem, Solution, Trace
 from supercorrect_agent.verification import MathVerifier
 from training.config import Arm, EvaluationConfig
 from training.flags import run_main
-from training.folders import make_folder
+from training.folders import make_folder, replace_text
 from training.metrics import Difference, accuracy, paired_difference, self_correction
 from training.pool import run_bounded
 from training.progress import Pace, Say, print_line
@@ -50,8 +50,9 @@ def run_evaluate(config: EvaluationConfig, *, say: Say = print_line) -> dict[str
     Returns:
         ``arms`` (each with ``accuracy`` and its Wilson interval, ``format_valid``, ``output_tokens`` by role
         and ``errors``; those with a second pass ``self_correction``; the review also ``flagged``,
-        ``false_alarms`` and, beside a teacher, ``located``), ``problems`` (every outcome), ``n``,
-        ``seconds``, ``config`` and where it was run.
+        ``false_alarms`` and, beside a teacher, ``located``; the teacher's ``cost``: calls and tokens, read
+        and written, in all and for each correct answer), ``problems`` (every outcome), ``n``, ``seconds``,
+        ``config`` and where it was run.
 
     Raises:
         SuperCorrectError: Problems or models are unusable, or no run succeeds at all.
@@ -176,6 +177,7 @@ class _Scorer:
         tokens: dict[str, int] = {}
         for call in trace.calls:
             tokens[call.role] = tokens.get(call.role, 0) + call.output_tokens
+        taught = [call for call in trace.calls if call.role == "teacher"]
         return {
             "answer": final.answer if final else None,
             "correct": await self._correct(problem, final),
@@ -186,6 +188,8 @@ class _Scorer:
             "step": critique.step if critique else None,
             "status": trace.status,
             "tokens": tokens,
+            "teacher_calls": len(taught),
+            "teacher_tokens": sum(call.input_tokens + call.output_tokens for call in taught),
             "error": trace.error,
         }
 
@@ -199,7 +203,7 @@ def _first(outcome: Outcome) -> Outcome:
     """The single pass, as another arm's run began."""
     return {
         **outcome, "answer": outcome["first_answer"], "correct": outcome["first_correct"], "step": None,
-        "tokens": {"student": outcome["first_tokens"]},
+        "tokens": {"student": outcome["first_tokens"]}, "teacher_calls": 0, "teacher_tokens": 0,
     }  # fmt: skip
 
 
@@ -224,6 +228,8 @@ def _add_self_correction(report: dict[str, Any], arms: Mapping[str, Outcomes]) -
             continue
         before = [outcome["correct"] for outcome in first.values()]
         report[name]["self_correction"] = self_correction(before, [outcomes[key]["correct"] for key in first])
+    if "teacher" in arms:
+        report["teacher"]["cost"] = _teacher_cost(list(arms["teacher"].values()))
     review, teacher = arms.get("review"), arms.get("teacher")
     if review is None:
         return
@@ -237,7 +243,17 @@ def _add_self_correction(report: dict[str, Any], arms: Mapping[str, Outcomes]) -
         report["review"]["located"] = accuracy(located)
 
 
-_SHOWN = ("answer", "correct", "step", "status", "error")
+def _teacher_cost(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
+    """What the teacher was asked, and how much of it one correct answer took (None where none is correct)."""
+    right = sum(bool(outcome["correct"]) for outcome in outcomes)
+    cost: dict[str, float | None] = {}
+    for name in ("calls", "tokens"):
+        total = sum(outcome[f"teacher_{name}"] for outcome in outcomes)
+        cost |= {name: total, f"{name}_per_correct": total / right if right else None}
+    return cost
+
+
+_SHOWN = ("answer", "correct", "step", "status", "error", "teacher_calls", "teacher_tokens")
 
 
 def _problem_row(problem: Problem, arms: Mapping[str, Outcomes]) -> dict[str, Any]:
@@ -247,7 +263,7 @@ def _problem_row(problem: Problem, arms: Mapping[str, Outcomes]) -> dict[str, An
 
 def _write(path: Path, report: Mapping[str, Any]) -> None:
     try:
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        replace_text(path, json.dumps(report, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(
             f"`output={path}` cannot be written ({error.strerror}). Choose another file."

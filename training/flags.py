@@ -2,6 +2,7 @@
 
 Nested records are written as mappings in the file and with a dot in a flag (``--sft.learning_rate 1e-4``).
 A stage that ends in a TRL trainer also takes every argument of TRL's own configuration, under TRL's name.
+A stage that is given the file of a whole loop takes its own section of it, with the loop's model and teacher.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import difflib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_origin
+from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from supercorrect_agent.errors import ConfigError, SuperCorrectError
+from training.sources import chat_name
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -82,11 +84,17 @@ def parse_config(kind: type[C], arguments: Sequence[str], *, program: str) -> C:
     """
     parser = _Parser(prog=f"python -m {program}", description=kind.__doc__, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file; flags override it")
+    section = getattr(kind, "section", None)
+    if section:
+        text = f"which section of a loop's file is meant (default {section})"
+        parser.add_argument("--section", metavar="NAME", default=section, help=text)
     _add_flags(parser, kind, "")
     known, rest = parser.parse_known_args(list(arguments))
     flags = vars(known)
-    path = flags.pop("config")
+    path, section = flags.pop("config"), flags.pop("section", None)
     values = read_yaml(Path(path)) if path else {}
+    if section and isinstance(values.get(section), dict):
+        values = _own_section(kind, values, section)
     for name, value in [*flags.items(), *_extra_flags(rest)]:
         _assign(values, name.split("."), value)
     return make_config(kind, values)
@@ -119,6 +127,16 @@ def trl_fields(kind: type[BaseModel]) -> frozenset[str]:
     return frozenset(field.name for field in dataclasses.fields(getattr(trl, name)) if field.init)
 
 
+def _own_section(kind: type[BaseModel], loop: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """The section of a loop's file that a single stage reads; the loop's model and teacher go with it."""
+    shared = {name: loop[name] for name in ("model", "teacher") if name in loop}
+    if "model" in loop:
+        shared |= {"tokenizer": loop["model"], "student": chat_name(str(loop["model"]))}
+    if section == "pairs":
+        shared["kind"] = "preference"
+    return {**{name: shared[name] for name in shared if name in kind.model_fields}, **loop[section]}
+
+
 def _checked_keys(kind: type[BaseModel], values: Mapping[str, Any], where: str) -> dict[str, Any]:
     checked: dict[str, Any] = {}
     passed_on: dict[str, Any] = dict(values.get("trl") or {}) if "trl" in kind.model_fields else {}
@@ -129,16 +147,18 @@ def _checked_keys(kind: type[BaseModel], values: Mapping[str, Any], where: str) 
                 raise ConfigError(_unknown(kind, name, where))
             passed_on[name] = value
             continue
-        nested = field.annotation
-        is_record = isinstance(nested, type) and issubclass(nested, BaseModel)
-        checked[name] = (
-            _checked_keys(nested, value, f"{where}{name}.")  # type: ignore[arg-type]
-            if is_record and isinstance(value, Mapping)
-            else value
-        )
+        nested = _record(field.annotation)
+        is_section = nested is not None and isinstance(value, Mapping)
+        checked[name] = _checked_keys(nested, value, f"{where}{name}.") if nested and is_section else value
     if passed_on:
         checked["trl"] = passed_on
     return checked
+
+
+def _record(annotation: Any) -> type[BaseModel] | None:
+    """The record that a field holds, also where it may be none; None for other fields."""
+    kinds = [annotation, *get_args(annotation)] if type(None) in get_args(annotation) else [annotation]
+    return next((each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)), None)
 
 
 def _unknown(kind: type[BaseModel], name: str, where: str) -> str:
@@ -152,8 +172,9 @@ def _add_flags(parser: argparse.ArgumentParser, kind: type[BaseModel], where: st
         annotation = field.annotation
         if name == "trl":  # filled from TRL's own names
             continue
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            _add_flags(parser, annotation, f"{where}{name}.")
+        nested = _record(annotation)
+        if nested is not None:
+            _add_flags(parser, nested, f"{where}{name}.")
             continue
         spellings = dict.fromkeys([f"--{where}{name}", f"--{where}{name}".replace("_", "-")])
         default = (
@@ -184,7 +205,9 @@ def _extra_flags(rest: Sequence[str]) -> list[tuple[str, Any]]:
 
 def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for part in path[:-1]:
-        inner = values.setdefault(part, {})
+        inner = values.get(part)
+        if inner is None:
+            inner = values[part] = {}
         if not isinstance(inner, dict):
             raise ConfigError(
                 f"`{part}={inner!r}` in the --config file is not a mapping, but --{'.'.join(path)} needs one."

@@ -1,52 +1,37 @@
-"""The closed loop in one run folder: collect, build, SFT, collect, build, DPO, evaluate, and around again.
+"""The closed loop in one run folder: collect, build, SFT, collect, build, DPO, gate, serve, and around again.
 
     python -m training.loop --config training/configs/sandbox.yaml --folder runs/loop
 
 Every round trains from the base model on all traces so far (stage 1), then on pairs of its own student's
-errors (stage 2: the rejected side must be the reference's own text, decision B19). A stage whose result is
+errors (stage 2: the rejected side must be the reference's own text, decision B19). With a ``gate``, the new
+student replaces the present one only if it is better on development problems beyond the noise; the loop ends
+early where the gain is inside it. The test problems are opened after the last round. A stage whose result is
 there is skipped, so the same command goes on after an interruption.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from training.collect import run_collect
-from training.config import CollectionConfig, DpoConfig, LoopConfig, SftConfig, TrainConfig
-from training.data import load_rows, run_data
-from training.dpo import run_dpo
-from training.evaluate import compare_evaluations, run_evaluate
+from supercorrect_agent.errors import ConfigError
+from training.config import LoopConfig
+from training.data import load_manifest
+from training.evaluate import compare_evaluations
 from training.flags import run_main
-from training.folders import make_folder
+from training.folders import hold_folder, make_folder
+from training.gate import Decision, decide
 from training.progress import Say, print_line
-from training.sft import run_sft
-from training.sources import is_local
+from training.provenance import provenance
+from training.rounds import plot_rounds, round_record
+from training.serve import serve_adapter
+from training.stages import Stages, Student, read_json, write_json
 
 REPORT_FILE = "report.json"
-STAGES_FILE = "stages.jsonl"
 PLAIN: dict[str, Any] = {"style": "plain", "arms": ("single",)}
-
-
-class Student(NamedTuple):
-    """A model and the adapter on top of it, if any."""
-
-    model: str
-    adapter: Path | None = None
-
-    @property
-    def chat(self) -> str:
-        """The model's name for `load_chat_model`."""
-        return self.model if is_local(self.model) else f"local:{self.model}"
-
-
-def trained_student(config: TrainConfig) -> Student:
-    """The student that a finished training stage left."""
-    return Student(str(config.output)) if config.full else Student(config.model, config.output)
+# May differ when a run folder is used again: they change nothing that is there already.
+FREE = ("folder", "rounds", "serve", "num_processes")
 
 
 def matched_epochs(epochs: float, tokens: int, control_tokens: int) -> float:
@@ -58,149 +43,157 @@ def run_loop(config: LoopConfig, *, say: Say = print_line) -> Path:
     """Runs the rounds and returns the run folder, with ``report.json`` in it.
 
     Raises:
-        SuperCorrectError: A stage cannot run; what is finished stays and is not run again.
+        SuperCorrectError: A stage cannot run, or the folder holds a loop with other settings; what is
+            finished stays and is not run again.
     """
-    make_folder(config.folder, argument="folder")
-    (config.folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    base = Student(config.model)
-    evaluations = {"base": _evaluate(config, base, config.folder / "base.json", say)}
-    student, stores = base, list[Path]()
-    for number in range(1, config.rounds + 1):
-        folder = config.folder / f"round{number}"
+    folder = make_folder(config.folder, argument="folder")
+    with hold_folder(folder, argument="folder") as lock:
+        _settle(config)
+        return _Loop(config, Stages(config, say, lock), say).run()
+
+
+def _settle(config: LoopConfig) -> None:
+    """Writes the resolved settings, or holds them against those of the run that is there."""
+    path = config.folder / "config.json"
+    wanted = config.model_dump(mode="json")
+    if path.is_file():
+        _same_settings(config.folder, read_json(path), wanted, "")
+    write_json(path, wanted)
+    write_json(config.folder / "provenance.json", {"seed": config.seed, **provenance()})
+
+
+def _same_settings(folder: Path, first: Any, second: Any, name: str) -> None:
+    if isinstance(first, dict) and isinstance(second, dict):
+        for key in second:
+            if name or key not in FREE:
+                _same_settings(folder, first.get(key), second[key], f"{name}.{key}" if name else key)
+    elif first != second:
+        raise ConfigError(
+            f"`folder={folder}` holds a run with `{name}={first}`, but now `{name}={second}`. "
+            "Use the same settings to go on with it, or another folder."
+        )
+
+
+class _Loop:
+    """One run: who the present student is, what was measured, what each round came to."""
+
+    def __init__(self, config: LoopConfig, stages: Stages, say: Say) -> None:
+        self.config, self.stages, self.say = config, stages, say
+        self.base = self.student = Student(config.model)
+        self.students: dict[str, tuple[Student, Path, dict[str, Any]]] = {
+            "base": (self.base, config.folder / "base.json", {})
+        }
+        self.rounds: list[dict[str, Any]] = []
+
+    def run(self) -> Path:
+        ended, stores = "", list[Path]()
+        present = self._measure(self.base, self.config.folder / "dev.json")
+        for number in range(1, self.config.rounds + 1):
+            folder = self.config.folder / f"round{number}"
+            stores.append(self.stages.collect(self.config.collect, self.student, folder / "traces", number))
+            candidate = self._train(folder, tuple(stores), number)
+            measured = self._measure(candidate, folder / "dev.json")
+            decision = self._gate(folder, present, measured)
+            if decision is None or decision.promoted:
+                self.student, present = candidate, measured
+                self._serve(folder)
+            self._note(folder, number, candidate, decision, measured)
+            if decision is not None and decision.in_noise:
+                ended = f"The gain of round {number} is inside the noise, so the loop ends here."
+                self.say(f"loop: {ended}")
+                break
+        self._report(ended or f"All {self.config.rounds} rounds are done.")
+        return self.config.folder
+
+    def _train(self, folder: Path, stores: tuple[Path, ...], number: int) -> Student:
+        """Both stages of a round; remembers every student that the test problems will be put to."""
+        config, stages = self.config, self.stages
         label = "" if config.rounds == 1 else f" (round {number})"
-        stores.append(_collect(config, config.collect, student, folder / "traces", number, say))
+        rows = stages.build(config.rows, folder / "rows", stores, kind="sft", tokenizer=config.model)
         if config.control:
-            plain = _train_control(config, folder, tuple(stores), say)
-            path = folder / "plain.json"
-            evaluations[f"plain SFT{label}"] = _evaluate(config, plain, path, say, **PLAIN)
-        hsft = _train_sft(config, folder, tuple(stores), say)
-        evaluations[f"HSFT{label}"] = _evaluate(config, hsft, folder / "hsft.json", say)
-        student = _train_dpo(config, folder, hsft, number, say)
-        evaluations[f"HSFT + DPO{label}"] = _evaluate(config, student, folder / "dpo.json", say)
-        _report(config.folder, evaluations, say)
-    return config.folder
+            plain = self._train_control(folder, stores, rows)
+            self.students[f"plain SFT{label}"] = (plain, folder / "plain.json", PLAIN)
+        sft = config.sft.model_copy(update={"model": config.model, "data": rows, "output": folder / "sft"})
+        hsft = stages.train(sft)
+        self.students[f"HSFT{label}"] = (hsft, folder / "hsft.json", {})
+        store = stages.collect(config.collect_pairs, hsft, folder / "pair_traces", number)
+        changes = {"kind": "preference", "tokenizer": hsft.model}
+        pairs = stages.build(config.pairs, folder / "pairs", (store,), **changes)
+        start = {"model": hsft.model, "adapter": hsft.adapter, "data": pairs, "output": folder / "dpo"}
+        student = stages.train(config.dpo.model_copy(update=start))
+        self.students[f"HSFT + DPO{label}"] = (student, folder / "dpo.json", {})
+        return student
 
+    def _train_control(self, folder: Path, stores: tuple[Path, ...], hierarchical: Path) -> Student:
+        """The same problems as plain solutions, trained on as many tokens as the hierarchical rows have."""
+        config = self.config
+        changes = {"kind": "sft", "tokenizer": config.model, "style": "plain", "max_tokens": None}
+        rows = self.stages.build(config.rows, folder / "plain_rows", stores, **changes)
+        tokens = [load_manifest(path).tokens for path in (hierarchical, rows)]
+        epochs = matched_epochs(config.sft.num_train_epochs, *tokens)
+        where = {"model": config.model, "data": rows, "output": folder / "plain_sft"}
+        return self.stages.train(config.sft.model_copy(update={**where, "num_train_epochs": epochs}))
 
-def _train_sft(config: LoopConfig, folder: Path, stores: tuple[Path, ...], say: Say) -> Student:
-    rows = _build_rows(config, folder / "rows", stores, say)
-    sft = config.sft.model_copy(update={"model": config.model, "data": rows, "output": folder / "sft"})
-    return _train(config, sft, say)
+    def _measure(self, student: Student, output: Path) -> Path | None:
+        """The student on the development problems, for the gate; None where there is no gate."""
+        gate = self.config.gate
+        if gate is None:
+            return None
+        arms = tuple(dict.fromkeys(("single", "review", "teacher", gate.arm)))
+        where = {"problems": gate.problems, "n": gate.n, "seed": gate.seed}
+        return self.stages.evaluate(student, output, arms=arms, **where)
 
+    def _gate(self, folder: Path, present: Path | None, measured: Path | None) -> Decision | None:
+        if self.config.gate is None or present is None or measured is None:
+            return None
+        decision = decide(read_json(present), read_json(measured), self.config.gate)
+        write_json(folder / "gate.json", decision.model_dump(mode="json"))
+        self.say(f"loop: {folder.name}: {decision.reason}")
+        return decision
 
-def _train_control(config: LoopConfig, folder: Path, stores: tuple[Path, ...], say: Say) -> Student:
-    """The same problems as plain solutions, trained on as many tokens as the hierarchical rows have."""
-    hierarchical = _build_rows(config, folder / "rows", stores, say)
-    rows = _build_rows(config, folder / "plain_rows", stores, say, style="plain", max_tokens=None)
-    tokens = [load_rows(path)[1].tokens for path in (hierarchical, rows)]
-    epochs = matched_epochs(config.sft.num_train_epochs, *tokens)
-    changes = {"data": rows, "output": folder / "plain_sft", "num_train_epochs": epochs}
-    return _train(config, config.sft.model_copy(update={"model": config.model, **changes}), say)
+    def _serve(self, folder: Path) -> None:
+        if self.config.serve is None:
+            return
+        where = self.student.adapter or Path(self.student.model)
+        served = serve_adapter(where, self.config.model, self.config.serve, say=self.say)
+        write_json(folder / "serve.json", served.model_dump(mode="json"))
 
+    def _note(
+        self, folder: Path, number: int, student: Student, decision: Decision | None, measured: Path | None
+    ) -> None:
+        if measured is None:
+            return
+        if not self.rounds:
+            self.rounds.append(round_record(0, self.base, self.config.folder / "dev.json"))
+        self.rounds.append(round_record(number, student, measured, folder=folder, decision=decision))
+        plot_rounds(self.rounds, folder / "progress.png")
+        self._write_report("")
 
-def _build_rows(config: LoopConfig, output: Path, stores: tuple[Path, ...], say: Say, **changes: Any) -> Path:
-    where = {"kind": "sft", "store": stores, "output": output, "tokenizer": config.model}
-    rows = config.rows.model_copy(update={**where, **changes})
-    _once(config, "build", output / "manifest.json", say, lambda: run_data(rows, say=say))
-    return output
+    def _report(self, ended: str) -> None:
+        """Puts the test problems to every student and writes what came of the loop."""
+        for student, path, changes in self.students.values():
+            self.stages.evaluate(student, path, **changes)
+        self._write_report(ended)
+        for name, (_, path, _) in self.students.items():
+            arms = read_json(path)["arms"]
+            shares = (f"{arm} {each['accuracy']['value']:.1%}" for arm, each in arms.items())
+            self.say(f"loop: {name}: {', '.join(shares)}")
 
-
-def _train_dpo(config: LoopConfig, folder: Path, hsft: Student, number: int, say: Say) -> Student:
-    store = _collect(config, config.collect_pairs, hsft, folder / "pair_traces", number, say)
-    pairs = config.pairs.model_copy(
-        update={"kind": "preference", "store": (store,), "output": folder / "pairs", "tokenizer": hsft.model}
-    )
-    _once(config, "build", pairs.output / "manifest.json", say, lambda: run_data(pairs, say=say))
-    start = {"model": hsft.model, "adapter": hsft.adapter}
-    dpo = config.dpo.model_copy(update={**start, "data": pairs.output, "output": folder / "dpo"})
-    return _train(config, dpo, say)
-
-
-def _train(config: LoopConfig, stage: SftConfig | DpoConfig, say: Say) -> Student:
-    run: Callable[[], Path] = (
-        (lambda: run_dpo(stage, say=say))
-        if isinstance(stage, DpoConfig)
-        else (lambda: run_sft(stage, say=say))
-    )
-    _once(config, "train", stage.output / "run.json", say, run)
-    return trained_student(stage)
-
-
-def _collect(
-    config: LoopConfig, stage: CollectionConfig, student: Student, store: Path, number: int, say: Say
-) -> Path:
-    """Collects with a student; every round draws other problems."""
-    run = stage.model_copy(
-        update={
-            "student": student.chat,
-            "adapter": student.adapter,
-            "teacher": config.teacher,
-            "store": store,
-            "seed": stage.seed + 1000 * (number - 1),
+    def _write_report(self, ended: str) -> None:
+        folder = self.config.folder
+        reports = {name: read_json(path) for name, (_, path, _) in self.students.items() if path.exists()}
+        against = {
+            name: compare_evaluations(reports["base"], report)
+            for name, report in reports.items()
+            if name != "base"
         }
-    )
-    summary = store.with_name(f"{store.name}.json")
-    _once(config, "collect", summary, say, lambda: _write_json(summary, run_collect(run, say=say)))
-    return store
-
-
-def _evaluate(config: LoopConfig, student: Student, output: Path, say: Say, **changes: Any) -> Path:
-    run = config.evaluate.model_copy(
-        update={
-            "student": student.chat,
-            "adapter": student.adapter,
-            "teacher": config.teacher,
-            "output": output,
-            **changes,
-        }
-    )
-    _once(config, "evaluate", output, say, lambda: run_evaluate(run, say=say))
-    return output
-
-
-def _report(folder: Path, evaluations: dict[str, Path], say: Say) -> None:
-    """Writes the accuracies of every student and their paired differences from the base, and prints them."""
-    reports = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in evaluations.items()}
-    rows = {name: report["arms"] for name, report in reports.items()}
-    changes = {
-        name: compare_evaluations(reports["base"], report)
-        for name, report in reports.items()
-        if name != "base"
-    }
-    files = {name: str(path.relative_to(folder)) for name, path in evaluations.items()}
-    _write_json(folder / REPORT_FILE, {"arms": rows, "against_base": changes, "files": files})
-    for name, arms in rows.items():
-        shares = (f"{arm} {each['accuracy']['value']:.1%}" for arm, each in arms.items())
-        say(f"loop: {name}: {', '.join(shares)}")
-
-
-def _once(config: LoopConfig, verb: str, result: Path, say: Say, run: Callable[[], object]) -> None:
-    """Runs a stage unless its result is there, and notes what it cost."""
-    if result.exists():
-        say(f"loop: {result} is there already")
-        return
-    started = time.monotonic()
-    run()
-    place = result.parent if result.stem in ("run", "manifest") else result.with_suffix("")
-    cost = {
-        "stage": f"{verb} {place.relative_to(config.folder)}",
-        "seconds": round(time.monotonic() - started, 1),
-        "tokens": _tokens(json.loads(result.read_text(encoding="utf-8"))),
-    }
-    with (config.folder / STAGES_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(cost) + "\n")
-
-
-def _tokens(result: dict[str, Any]) -> int:
-    """Tokens a stage trained on, or read and wrote with all its models; 0 for building rows."""
-    if "results" in result:  # a trainer's run
-        return int(result["results"].get("num_tokens", 0))
-    if "collected" in result:
-        return sum(result["tokens"].values())
-    return sum(sum(arm["output_tokens"].values()) for arm in result.get("arms", {}).values())
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        files = {name: str(self.students[name][1].relative_to(folder)) for name in reports}
+        content = {
+            "arms": {name: report["arms"] for name, report in reports.items()},
+            "against_base": against, "files": files, "rounds": self.rounds,
+            "student": self.student.folder, "ended": ended,
+        }  # fmt: skip
+        write_json(folder / REPORT_FILE, content)
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field
@@ -19,12 +19,15 @@ Row = dict[str, Any]
 class Manifest(Record):
     """How a dataset was made.
 
-    ``dropped`` counts candidate rows by reason; ``tokens`` is 0 where nothing counted them; ``trace_hash``
-    covers the ids of the traces that gave a row, ``data_hash`` the rows themselves in order.
+    ``kept`` and ``kept_by_kind`` count the rows of the split ``train``, ``kept_test`` those of ``test``;
+    ``dropped`` counts candidate rows by reason; ``tokens`` counts the training rows' and is 0 where nothing
+    counted them. ``trace_hash`` covers the ids of the traces that gave a row, ``data_hash`` and ``test_hash``
+    the rows of each split in order. ``split`` is the split of the problems that the traces are about.
     """
 
     kind: str
     kept: int
+    kept_test: int = 0
     kept_by_kind: dict[str, int]
     dropped: dict[str, int]
     tokens: int = 0
@@ -32,56 +35,60 @@ class Manifest(Record):
     traces_used: int
     trace_hash: str
     data_hash: str
+    test_hash: str = ""
     split: str = "train"
     prompts: dict[str, str]
     options: dict[str, Any] = Field(default_factory=dict)
 
 
 class Ledger:
-    """Counts candidates while a builder runs; refuses what was seen before."""
+    """Counts candidates while a builder runs."""
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
         self.traces_read = 0
-        self._seen: set[str] = set()
 
     def drop(self, reason: str, count: int = 1) -> None:
         if count:
             self.dropped[reason] += count
 
-    def is_new(self, *parts: str) -> bool:
-        """Whether this combination (white space and case folded) is new; counts a duplicate."""
-        folded = "\0".join(" ".join(part.lower().split()) for part in parts)
-        key = hashlib.sha256(folded.encode("utf-8", "replace")).hexdigest()
-        if key in self._seen:
-            self.drop("duplicate")
-            return False
-        self._seen.add(key)
-        return True
-
     def close(
-        self, kind: str, rows: Sequence[Row], *, prompts: PromptSet, tokens: int, options: dict[str, Any]
+        self, kind: str, rows: Iterable[Row], *, prompts: PromptSet, tokens: int, options: dict[str, Any]
     ) -> Manifest:
-        """The manifest of the rows that were kept."""
-        used = sorted({row["trace_id"] for row in rows})
+        """The manifest of the rows that were kept, which are read once."""
+        kinds: dict[str, Counter[str]] = {"train": Counter(), "test": Counter()}
+        hashes = {split: hashlib.sha256() for split in kinds}
+        used: set[str] = set()
+        for row in rows:
+            split = row.get("split", "train")
+            kinds[split][row["kind"]] += 1
+            hashes[split].update(_line(_canonical(row)))
+            used.add(row["trace_id"])
+        kept_test = kinds["test"].total()
         return Manifest(
             kind=kind,
-            kept=len(rows),
-            kept_by_kind=dict(sorted(Counter(row["kind"] for row in rows).items())),
+            kept=kinds["train"].total(),
+            kept_test=kept_test,
+            kept_by_kind=dict(sorted(kinds["train"].items())),
             dropped=dict(sorted(self.dropped.items())),
             tokens=tokens,
             traces_read=self.traces_read,
             traces_used=len(used),
-            trace_hash=_hash(used),
-            data_hash=hash_rows(rows),
+            trace_hash=hash_texts(sorted(used)).hexdigest(),
+            data_hash=hashes["train"].hexdigest(),
+            test_hash=hashes["test"].hexdigest() if kept_test else "",
             prompts=prompt_versions(prompts),
             options=options,
         )
 
 
 def hash_rows(rows: Iterable[Row]) -> str:
-    """SHA-256 over the rows' canonical JSON, in order."""
-    return _hash(json.dumps(row, sort_keys=True, ensure_ascii=True) for row in rows)
+    """SHA-256 over the rows' canonical JSON, in order.
+
+    Their split is not part of it, nor are trace ids, which every collection draws anew: the same rows have
+    the same hash wherever they were made.
+    """
+    return hash_texts(map(_canonical, rows)).hexdigest()
 
 
 def prompt_versions(prompts: PromptSet) -> dict[str, str]:
@@ -104,21 +111,18 @@ def fold_question(text: str) -> str:
     return "".join(c for c in text.lower() if c.isalnum())
 
 
-def stable_order(rows: Iterable[Row], seed: int) -> list[Row]:
-    """The rows in an order that depends on the seed and on each row alone, not on the others.
-
-    Trace ids are left out: they are drawn anew in every run, and the same run is to give the same order.
-    """
-
-    def place(row: Row) -> str:
-        content = {name: value for name, value in row.items() if name != "trace_id"}
-        return _hash([str(seed), json.dumps(content, sort_keys=True, ensure_ascii=True)])
-
-    return sorted(rows, key=place)
-
-
-def _hash(parts: Iterable[str]) -> str:
+def hash_texts(texts: Iterable[str]) -> hashlib._Hash:
+    """SHA-256 over texts, one a line."""
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode("utf-8", "replace") + b"\n")
-    return digest.hexdigest()
+    for text in texts:
+        digest.update(_line(text))
+    return digest
+
+
+def _canonical(row: Row) -> str:
+    content = {name: value for name, value in row.items() if name not in ("split", "trace_id")}
+    return json.dumps(content, sort_keys=True, ensure_ascii=True)
+
+
+def _line(text: str) -> bytes:
+    return text.encode("utf-8", "replace") + b"\n"

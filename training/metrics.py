@@ -6,9 +6,9 @@ Every function takes one outcome per problem, in the same order for both arms of
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
-from typing import TypedDict
+
+from typing_extensions import TypedDict  # Python 3.11's own cannot be a field of a record
 
 _Z95 = 1.959963984540054
 
@@ -123,18 +123,6 @@ def _phi(both: int, only_first: int, only_second: int, neither: int) -> float:
 
 def _root(a: float, b: float, phi: float) -> float:
     return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
-
-
-def bootstrap_difference(
-    first: Sequence[bool], second: Sequence[bool], *, draws: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """The 95 % percentile interval of the paired difference, resampling problems (not single outcomes)."""
-    deltas = [int(b) - int(a) for a, b in zip(first, second, strict=True)]
-    if not deltas:
-        return (0.0, 0.0)
-    rng = random.Random(seed)
-    means = sorted(sum(rng.choices(deltas, k=len(deltas))) / len(deltas) for _ in range(draws))
-    return means[round(0.025 * (draws - 1))], means[round(0.975 * (draws - 1))]
 
 
 def self_correction(first: Sequence[bool], second: Sequence[bool]) -> SelfCorrection:

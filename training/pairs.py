@@ -9,42 +9,28 @@ correction  review prompt, trace up to step k teacher's cause, correction studen
 missed      the same                          the same                    student's verdict "right"
 false alarm review prompt, trace up to step j verdict "right"             student's invented error
 solve       solve prompt, s_1 ... s_{k-1}     the corrected step k        student's wrong step k
+whole       solve prompt, nothing             a verified whole solution   the student's wrong attempt
 =========== ================================= =========================== ==============================
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any
 
-from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet, review_messages, student_messages
-from supercorrect_agent.templates import critique_prefix, splice_correction
-from supercorrect_agent.types import Critique, Solution, Trace
-from training.config import PairFormat
-from training.critiques import (
-    TRUSTED_AUTHORS,
-    Reviewed,
-    critique_fault,
-    reviewed_attempts,
-    same_value,
-    turns,
-)
-from training.manifest import Ledger, Manifest, Row, fold_question, stable_order, unusable
-from training.sft_rows import correction_trace
+from supercorrect_agent.inspector import speaks_of_reference
+from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet
+from supercorrect_agent.types import Problem, Solution, Trace
+from supercorrect_agent.verification import MathVerifier, Verifier
+from training.config import ChosenSource, PairFormat
+from training.critiques import TRUSTED_AUTHORS, reviewed_attempts
+from training.duplicates import Errors
+from training.manifest import Ledger, Manifest, Row, fold_question, unusable
+from training.pair_kinds import Pair, PairReader
+from training.rows import Candidates, Rows
 
-_UNIT_END = re.compile(r"</\s*(?:Correction|Step\s*\d+)\s*:?\s*>", re.I)
-
-
-class Pair(NamedTuple):
-    """One preference before it is rendered."""
-
-    kind: str
-    prompt: list[dict[str, str]]
-    prefix: str
-    chosen: str
-    rejected: str
-    step: int
+_FALSE_ALARM = "false alarm"
+_BARE_VERDICTS = ("missed", _FALSE_ALARM)  # one side is short by nature
 
 
 def build_preference_dataset(
@@ -52,184 +38,131 @@ def build_preference_dataset(
     *,
     prompts: PromptSet = DEFAULT_PROMPTS,
     pair_format: PairFormat = "inline",
+    chosen_source: ChosenSource = "teacher",
     solve_pairs: bool = False,
     max_length_ratio: float = 4.0,
+    near_duplicate: float = 0.9,
+    max_per_problem: int | None = None,
+    test_share: float = 0.0,
     max_rows: int | None = None,
     trusted_authors: Collection[str] = TRUSTED_AUTHORS,
     held_out: Iterable[str] = (),
+    verifier: Verifier | None = None,
     seed: int = 0,
-) -> tuple[list[Row], Manifest]:
+) -> tuple[Rows, Manifest]:
     """Builds preference rows for cross-model DPO (paper section 4.2).
+
+    The traces are read once; candidate rows wait in a temporary file, so memory does not grow with them.
 
     Args:
         traces: What the collecting graph recorded; only problems of split ``train`` give rows.
         prompts: The prompts the student is used with; the ungrounded ones, never those with a reference (B3).
         pair_format: ``inline`` shows the whole wrong solution in the prompt and the re-written steps up to
-        the
-            wrong one in the prefix; ``literal_eq8`` shows s_1 ... s_{k-1} only (decision B2).
+            the wrong one in the prefix; ``literal_eq8`` shows s_1 ... s_{k-1} only (decision B2).
+            ``whole_answer`` is the control without a shared prefix, and without any other kind of pair.
+        chosen_source: Whose correction the chosen side holds; the student's own must have reached the answer
+            (decision B8). False alarms, solve pairs and whole answers have the teacher's in any case.
         solve_pairs: Whether to add step pairs under the solve prompt, which protect and train the single
-        pass.
+            pass.
         max_length_ratio: The longer side may have at most this many times the characters of the shorter
             (not asked of pairs in which one side is only a verdict).
-        max_rows: Upper bound on rows.
+        near_duplicate: Similarity of words from which on two wrong steps of one problem with equal numbers
+            are one error; at 1 only equal texts are.
+        max_per_problem: At most so many distinct errors of a problem give pairs (decision B24).
+        test_share: Share of the problems whose rows go to the split ``test``.
+        max_rows: Upper bound on rows, of both splits together.
         trusted_authors: Teachers whose corrections are right by construction.
         held_out: Questions of evaluation sets, refused.
-        seed: Seed of the rows' order, and so of the choice where ``max_rows`` cuts.
+        verifier: Grades templates and the answers that reviews state; `MathVerifier` by default.
+        seed: Seed of the rows' order, and so of the choice wherever a limit cuts.
 
     Returns:
-        The rows, each ``{"prompt", "prefix", "chosen", "rejected", "ends", "kind", "problem_id", "step",
-        "trace_id"}`` where ``ends`` says whether the chosen side completes the answer, and the manifest.
+        The rows, each ``{"prompt", "chosen", "rejected", "prefix", "ends", "kind", "problem_id", "step",
+        "trace_id", "split"}``, and the manifest. The sides are messages that begin with ``prefix``; ``ends``
+        says whether the chosen side completes the answer.
     """
     ledger = Ledger()
     refused = frozenset(map(fold_question, held_out))
-    rows: list[Row] = []
+    reader = PairReader(
+        prompts, pair_format, chosen_source, solve_pairs, trusted_authors, verifier or MathVerifier()
+    )
+    candidates = Candidates(seed, test_share)
     for trace in traces:
-        ledger.traces_read += 1
-        reason = unusable(trace, refused)
-        if reason:
-            ledger.drop(reason)
-            continue
-        for reviewed in reviewed_attempts(trace):
-            for pair in _pairs(trace, reviewed, prompts, pair_format, solve_pairs, trusted_authors, ledger):
-                rows += _checked(trace, reviewed.attempt, pair, max_length_ratio, ledger)
-    rows = stable_order(rows, seed)
-    kept = rows if max_rows is None else rows[:max_rows]
-    ledger.drop("max_rows", len(rows) - len(kept))
-    options = {
-        "pair_format": pair_format, "solve_pairs": solve_pairs, "max_length_ratio": max_length_ratio,
-        "max_rows": max_rows, "seed": seed,
+        for attempt, pair in _pairs(trace, refused, reader, ledger):
+            fault = _fault(trace.problem, pair, max_length_ratio)
+            if fault:
+                ledger.drop(fault)
+            else:
+                _add(candidates, trace, attempt, pair)
+    kept = _distinct(candidates, near_duplicate, max_per_problem, ledger)
+    ledger.drop("max_rows", len(kept) - len(kept[:max_rows]))
+    rows = candidates.rows(kept[:max_rows])
+    options: dict[str, Any] = {
+        "pair_format": pair_format, "chosen_source": chosen_source, "solve_pairs": solve_pairs,
+        "max_length_ratio": max_length_ratio, "near_duplicate": near_duplicate,
+        "max_per_problem": max_per_problem, "test_share": test_share, "max_rows": max_rows,
+        "trusted_authors": sorted(trusted_authors), "held_out": len(refused), "seed": seed,
     }  # fmt: skip
-    return kept, ledger.close("preference", kept, prompts=prompts, tokens=0, options=options)
+    return rows, ledger.close("preference", rows, prompts=prompts, tokens=0, options=options)
 
 
 def _pairs(
-    trace: Trace,
-    reviewed: Reviewed,
-    prompts: PromptSet,
-    pair_format: PairFormat,
-    solve_pairs: bool,
-    trusted: Collection[str],
-    ledger: Ledger,
-) -> Iterator[Pair]:
-    fault = critique_fault(trace.problem, reviewed, trusted)
-    if fault:
-        ledger.drop(fault)
+    trace: Trace, refused: frozenset[str], reader: PairReader, ledger: Ledger
+) -> Iterator[tuple[Solution, Pair]]:
+    ledger.traces_read += 1
+    reason = unusable(trace, refused)
+    if reason:
+        ledger.drop(reason)
         return
-    attempt, critique, review = reviewed.attempt, reviewed.round.critique, reviewed.round.review
-    question = trace.problem.question
-    make = _literal_pair if pair_format == "literal_eq8" else _inline_pair
-    if review is None:
-        ledger.drop("no review by the student")
-    elif not critique.found_error:
-        yield from _false_alarm(prompts, question, attempt, critique, review, ledger)
-    elif _is_right(critique, review):
-        ledger.drop("student correction is right")
-    else:
-        yield from make(prompts, question, attempt, critique, review, ledger)
-    if solve_pairs and critique.step is not None:
-        yield _solve_pair(prompts, question, attempt, critique, critique.step)
+    for reviewed in reviewed_attempts(trace):
+        for pair in reader.pairs(trace, reviewed):
+            if isinstance(pair, str):
+                ledger.drop(pair)
+            else:
+                yield reviewed.attempt, pair
 
 
-def _is_right(critique: Critique, review: Critique) -> bool:
-    return review.step == critique.step and same_value(critique.correction, review.correction)
-
-
-def _inline_pair(
-    prompts: PromptSet, question: str, attempt: Solution, critique: Critique, review: Critique, ledger: Ledger
-) -> Iterator[Pair]:
-    prefix, chosen = critique_prefix(attempt, critique)
-    if review.raw.startswith(prefix):
-        rejected = _first_unit(review.raw[len(prefix) :])
-    else:  # decision B4: a model that cannot continue a message reviewed freely; its words on the same step
-        rejected = (_evaluation(review.raw, critique.step or 0) or ("", None))[1]
-    if rejected is None or not review.readable:
-        ledger.drop("student review unreadable")
-        return
-    kind = "correction" if review.step == critique.step else "missed"
-    prompt = turns(review_messages(prompts, question, attempt.raw))
-    yield Pair(kind, prompt, prefix, chosen, rejected, critique.step or 0)
-
-
-def _literal_pair(
-    prompts: PromptSet, question: str, attempt: Solution, critique: Critique, review: Critique, ledger: Ledger
-) -> Iterator[Pair]:
-    step = critique.step or 0
-    if review.step != step or not review.correction:
-        ledger.drop("no correction by the student at this step")
-        return
-    prompt = turns(review_messages(prompts, question, attempt.prefix(step)))
-    yield Pair(
-        "correction", prompt, f"<Step{step}>", _cause_correction(critique), _cause_correction(review), step
-    )
-
-
-def _cause_correction(critique: Critique) -> str:
-    return f"<Cause>{critique.cause}</Cause><Correction>{critique.correction}</Correction>"
-
-
-def _false_alarm(
-    prompts: PromptSet, question: str, attempt: Solution, critique: Critique, review: Critique, ledger: Ledger
-) -> Iterator[Pair]:
-    """The student found an error in a right attempt: behind its own trace, the teacher's verdict wins."""
-    if review.step is None:
-        ledger.drop("student review is right")
-        return
-    mine = _evaluation(review.raw, review.step)
-    teachers = _evaluation(correction_trace(attempt, critique), review.step)
-    if mine is None or teachers is None:
-        ledger.drop("student review unreadable")
-        return
-    prompt = turns(review_messages(prompts, question, attempt.raw))
-    yield Pair("false alarm", prompt, mine[0], teachers[1], mine[1], review.step)
-
-
-def _solve_pair(prompts: PromptSet, question: str, attempt: Solution, critique: Critique, step: int) -> Pair:
-    prefix, wrong = attempt.prefix(step), attempt.steps[step - 1]
-    chosen = splice_correction(attempt, critique).removeprefix(prefix).rstrip()
-    prompt = turns(student_messages(prompts, question))
-    return Pair("solve", prompt, prefix, chosen, attempt.raw[wrong.start : wrong.end].rstrip(), step)
-
-
-def _first_unit(text: str) -> str | None:
-    """A review up to the first ``</Correction>`` or ``</StepN>``: what it says of one step, and no more."""
-    end = _UNIT_END.search(text)
-    return text[: end.end()] if end else None
-
-
-def _evaluation(trace: str, step: int) -> tuple[str, str] | None:
-    """Splits a correction trace before its evaluation of a step: (text so far, that evaluation)."""
-    start = re.search(rf"<Step\s*{step}\b[^>]*>.*?(?=<Evaluate|<Cause)", trace, re.S | re.I)
-    unit = _first_unit(trace[start.end() :]) if start else None
-    return (trace[: start.end()], unit) if start and unit else None
-
-
-def _checked(
-    trace: Trace, attempt: Solution, pair: Pair, max_length_ratio: float, ledger: Ledger
-) -> list[Row]:
-    fault = _fault(pair, max_length_ratio)
-    if fault:
-        ledger.drop(fault)
-        return []
-    # The same wrong step of the same problem teaches once, however often it was sampled.
-    judged = attempt.steps[pair.step - 1].text if pair.step <= len(attempt.steps) else pair.rejected
-    if not ledger.is_new(trace.problem.id, pair.kind, str(pair.step), judged):
-        return []
-    return [
-        {
-            **pair._asdict(),
-            "ends": "</answer>" in pair.chosen.lower(),
-            "problem_id": trace.problem.id,
-            "trace_id": trace.id,
-        }
-    ]
-
-
-def _fault(pair: Pair, max_length_ratio: float) -> str | None:
+def _fault(problem: Problem, pair: Pair, max_length_ratio: float) -> str | None:
+    """Why a pair is not worth training on, whoever wrote its sides (decision B5)."""
     if not pair.chosen.strip() or not pair.rejected.strip():
         return "empty side"
     if " ".join(pair.chosen.split()) == " ".join(pair.rejected.split()):
         return "texts equal"
-    if pair.kind not in ("correction", "solve"):  # a bare verdict is short by nature
-        return None
+    if speaks_of_reference(problem, pair.chosen) or speaks_of_reference(problem, pair.rejected):
+        return "leak"
     short, long = sorted((len(pair.chosen), len(pair.rejected)))
-    return "length ratio" if long > short * max_length_ratio else None
+    return "length ratio" if pair.kind not in _BARE_VERDICTS and long > short * max_length_ratio else None
+
+
+def _add(candidates: Candidates, trace: Trace, attempt: Solution, pair: Pair) -> None:
+    ids = {"problem_id": trace.problem.id, "step": pair.step, "trace_id": trace.id}
+    content = {**pair._asdict(), "ends": "</answer>" in pair.chosen.lower(), **ids}
+    sides = {side: _message(pair.prefix + content[side]) for side in ("chosen", "rejected")}
+    row: Row = {
+        "prompt": pair.prompt, **sides,
+        "prefix": pair.prefix, "ends": content["ends"], "kind": pair.kind, **ids,
+    }  # fmt: skip
+    judged = attempt.steps[pair.step - 1] if pair.step <= len(attempt.steps) else None
+    text = f"{judged.text} {judged.key or ''}" if judged else pair.rejected
+    candidates.add(row, {"kind": pair.kind, "step": pair.step, "text": text}, content=content)
+
+
+def _message(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _distinct(
+    candidates: Candidates, near_duplicate: float, max_per_problem: int | None, ledger: Ledger
+) -> list[int]:
+    """The candidates that stay, in order: the same wrong step teaches once, however often it was sampled."""
+    kept: set[int] = set()
+    for numbers in candidates.by_problem():
+        errors = Errors(near_duplicate, max_per_problem)
+        for number in numbers:
+            facts = candidates.facts(number)
+            fault = errors.fault(**facts, is_error=facts["kind"] != _FALSE_ALARM)
+            if fault:
+                ledger.drop(fault)
+            else:
+                kept.add(number)
+    return [number for number in candidates.ordered() if number in kept]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,22 @@ def provenance() -> dict[str, Any]:
         "commit": commit,
         "versions": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
-        "machine": platform.machine(),
+        "machine": machine(),
     }
+
+
+def machine() -> str:
+    """Processor and cores, and the GPUs that torch sees if it is loaded."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
+    except OSError:
+        found = None
+    name = found[1] if found else platform.processor() or platform.machine()
+    parts = [f"{name}, {os.cpu_count()} cores"]
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        parts += [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return "; ".join(parts)
 
 
 def _version(package: str) -> str | None:

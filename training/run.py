@@ -1,4 +1,4 @@
-"""What both TRL stages share: arguments, one progress line instead of bars, and the record of a run."""
+"""What both TRL stages share: arguments, rows, one progress line instead of bars, and the record of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,22 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
-from supercorrect_agent.errors import ConfigError, DataError
+from supercorrect_agent.errors import ConfigError
 from supercorrect_agent.types import Record
 from training.config import TrainConfig
+from training.data import load_rows
+from training.folders import replace_text
+from training.manifest import Manifest
+from training.order import global_batch
 from training.progress import Pace, Say
 from training.provenance import provenance
+from training.resume import RUN_FILE, claim_folder, describe_run, last_checkpoint
 from training.student import copy_prompts, on_cpu
+from training.tokens import Lengths, Tokenized, read_tokens, tokenize_rows
 
-RUN_FILE = "run.json"
 LOG_FILE = "log.jsonl"
+TOKEN_FOLDER = "tokens"  # noqa: S105
 
 
 def common_arguments(config: TrainConfig, output: Path) -> dict[str, Any]:
@@ -41,17 +47,20 @@ def common_arguments(config: TrainConfig, output: Path) -> dict[str, Any]:
         "num_train_epochs": config.num_train_epochs,
         "max_steps": config.max_steps,
         "per_device_train_batch_size": config.per_device_train_batch_size,
+        "per_device_eval_batch_size": config.per_device_train_batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
         "lr_scheduler_type": config.lr_scheduler_type,
         "warmup_steps": config.warmup_ratio,  # transformers 5 reads a value below 1 as a share of the steps
-        # Rows that are too long were dropped whole, so nothing is cut; packing needs the size of a piece.
-        "max_length": config.max_length if config.trl.get("packing") else None,
+        "max_length": None,  # rows that are too long were dropped whole, so nothing is cut
         "train_sampling_strategy": "group_by_length",
         "remove_unused_columns": False,  # it would take away the lengths that the sampler groups by
         "save_strategy": "steps" if config.save_steps else "no",
         "save_steps": config.save_steps or 500,
         "save_total_limit": 2,
+        "eval_strategy": "steps" if config.eval_steps else "epoch",
+        "eval_steps": config.eval_steps,
         "logging_first_step": True,
+        "include_num_input_tokens_seen": "non_padding",
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": cpu,
@@ -59,43 +68,97 @@ def common_arguments(config: TrainConfig, output: Path) -> dict[str, Any]:
         "gradient_checkpointing": not cpu,
         "dataloader_pin_memory": not cpu,
         **config.trl,
+        "push_to_hub": False,  # once, at the end: `publish`
     }
 
 
-def make_arguments(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    """TRL's configuration object.
+def make_arguments(kind: type[Any], values: Mapping[str, Any], manifest: Manifest) -> Any:
+    """TRL's configuration object; without a split ``test`` there is no evaluation.
 
     Raises:
         ConfigError: TRL refuses a value.
     """
     try:
-        return kind(**values)
+        return kind(**(values if manifest.kept_test else {**values, "eval_strategy": "no"}))
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{kind.__name__} refuses its arguments: {error}. See TRL's documentation."
         ) from error
 
 
-def train(trainer: Trainer, *, name: str, say: Say) -> dict[str, float]:
-    """Trains, from the last checkpoint in the output folder if there is one, and saves the result.
+def is_finished(config: TrainConfig, arguments: Any, manifest: Manifest) -> bool:
+    """Claims the output folder for this run; says whether a run with these settings has ended there.
+
+    Raises:
+        ConfigError: The folder holds another run.
+    """
+    run = describe_run(config, data_hash=manifest.data_hash, global_batch=global_batch(arguments))
+    with arguments.main_process_first(local=False):
+        return claim_folder(config.output, run, write=arguments.process_index == 0)
+
+
+def tokenize_splits(
+    config: TrainConfig,
+    arguments: Any,
+    manifest: Manifest,
+    tokenizer: Any,
+    tokenize: Callable[[dict[str, Any], Any], Tokenized],
+) -> dict[str, tuple[Any, Lengths]]:
+    """The rows of each split as ids, with their lengths; the main process writes them, the others map them.
+
+    Raises:
+        DataError: A split is unusable.
+    """
+    found: dict[str, tuple[Any, Lengths]] = {}
+    folder = config.output / TOKEN_FOLDER
+    with arguments.main_process_first(local=False):
+        for split in ("train", "test") if manifest.kept_test else ("train",):
+            file = folder / f"{split}.arrow"
+            if arguments.process_index:
+                found[split] = read_tokens(file)
+                continue
+            folder.mkdir(exist_ok=True)
+            found[split] = tokenize_rows(
+                load_rows(config.data, split)[0], tokenizer, tokenize, config.max_length,
+                file=file, num_proc=arguments.dataset_num_proc,
+                **({"max_dropped": 1.0} if split == "test" else {}),
+            )  # fmt: skip
+    return found
+
+
+def train(trainer: Trainer, *, name: str, say: Say) -> dict[str, Any]:
+    """Trains, from the last whole checkpoint in the output folder if there is one, and saves the result.
 
     Returns:
-        The numbers logged last, with ``train_loss``, ``train_runtime`` (seconds) and the step count.
+        ``results``: the numbers logged last; and what the run took, in tokens and seconds.
     """
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressLine(name, say))
     output = Path(trainer.args.output_dir)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))
+    with trainer.args.main_process_first(local=False):
+        checkpoint = last_checkpoint(output, clean=trainer.args.process_index == 0)
+        if checkpoint is not None:  # transformers would load TRL's copy of the reference and leave the policy
+            shutil.rmtree(checkpoint / "ref", ignore_errors=True)
+    if checkpoint is not None:
+        say(f"{name}: goes on from {checkpoint}")
+    seconds = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint)).metrics["train_runtime"]
     model = trainer.accelerator.unwrap_model(trainer.model)
     if "ref" in getattr(model, "peft_config", {}):  # TRL's frozen copy would be saved beside the adapter
         model.delete_adapter("ref")
     trainer.save_model(str(output))
-    history = trainer.state.log_history
-    (output / LOG_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in history), encoding="utf-8")
-    last: dict[str, float] = {}
-    for entry in history:
+    last: dict[str, Any] = {}
+    for entry in trainer.state.log_history:
         last.update({key: value for key, value in entry.items() if isinstance(value, int | float)})
-    return last
+    tokens = trainer.state.num_input_tokens_seen
+    here = tokens - trainer._initial_num_input_tokens_seen
+    return {
+        "results": last,
+        "processes": trainer.args.world_size,
+        "global_batch": global_batch(trainer.args),
+        "tokens_seen": tokens,
+        "seconds": seconds,  # since the last start
+        "tokens_per_second": round(here / max(seconds, 1e-6), 1),
+    }
 
 
 class ProgressLine(TrainerCallback):  # type: ignore[misc]
@@ -104,6 +167,12 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
     def __init__(self, name: str, say: Say) -> None:
         self._name, self._say, self._pace = name, say, Pace()
         self._loss: float | None = None
+        self._first = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._pace, self._first = Pace(), state.global_step
 
     def on_log(
         self,
@@ -118,33 +187,17 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        if not state.is_world_process_zero or not self._pace.due(force=state.global_step == state.max_steps):
+        if not self._pace.due(force=state.global_step == state.max_steps):
             return
-        left = self._pace.elapsed / state.global_step * (state.max_steps - state.global_step)
+        each = self._pace.elapsed / (state.global_step - self._first)
+        left = each * (state.max_steps - state.global_step)
         loss = "" if self._loss is None else f", loss {self._loss:.4f}"
         self._say(f"{self._name}: step {state.global_step}/{state.max_steps}{loss}, {left:.0f} s left")
 
 
-class CheckReference(TrainerCallback):  # type: ignore[misc]
-    """Stops a DPO run whose reference is not the policy it starts from: the first rewards are zero (B18)."""
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        if state.global_step != 1 or logs is None:
-            return
-        tolerance = 0.5 if args.bf16 else 0.01  # the sums of bf16 log-probabilities depend on the padding
-        for name in ("rewards/chosen", "rewards/rejected"):
-            if abs(logs.get(name, 0.0)) > tolerance:
-                raise DataError(
-                    f"`{name}={logs[name]:.4f}` before the first step: the reference is not the student that "
-                    "training starts from. Pass stage 1's adapter as `--adapter`, its base as `--model`."
-                )
+def only_main(say: Say, arguments: Any) -> Say:
+    """``say`` in the main process, silence in the others."""
+    return (lambda line: None) if arguments.process_index else say
 
 
 @contextlib.contextmanager
@@ -173,12 +226,41 @@ def quiet() -> Iterator[None]:
         hub_logging.enable_progress_bar()
 
 
+def finish(trainer: Trainer, config: TrainConfig, record: Mapping[str, Any]) -> None:
+    """Main process only: log, ``run.json`` (which marks the end), picture, card; on request the Hub."""
+    if not trainer.is_world_process_zero():
+        return
+    from training.cards import write_card
+    from training.plots import plot_run
+
+    history = trainer.state.log_history
+    replace_text(config.output / LOG_FILE, "".join(json.dumps(entry) + "\n" for entry in history))
+    save_run(config.output, config, record)
+    plot_run(config.output)
+    write_card(config.output)
+    shutil.rmtree(config.output / TOKEN_FOLDER, ignore_errors=True)
+    if config.trl.get("push_to_hub"):
+        publish(config.output, trainer.args)
+
+
+def publish(output: Path, arguments: Any) -> str:
+    """Uploads a run folder without its checkpoints to ``hub_model_id`` (or the folder's name)."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=arguments.hub_token)
+    name = arguments.hub_model_id or output.resolve().name
+    target = api.create_repo(name, private=arguments.hub_private_repo, exist_ok=True).repo_id
+    api.upload_folder(
+        repo_id=target, folder_path=str(output), ignore_patterns=["checkpoint-*", f"{TOKEN_FOLDER}/*"]
+    )
+    return str(target)
+
+
 def save_run(output: Path, config: TrainConfig, record: Mapping[str, Any]) -> None:
     """Writes ``run.json``: resolved settings, data hash, commit, seed, versions, results. Marks the end."""
     copy_prompts(config, output)
     content = {"config": config.model_dump(mode="json"), **provenance(), **record}
-    text = json.dumps(content, indent=2, default=_plain) + "\n"
-    (output / RUN_FILE).write_text(text, encoding="utf-8")
+    replace_text(output / RUN_FILE, json.dumps(content, indent=2, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:

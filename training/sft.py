@@ -1,19 +1,22 @@
 """Stage 1: hierarchical-thought supervised fine-tuning with TRL's stock trainer.
 
     python -m training.sft --model sandbox --data runs/rows --output runs/sft --learning_rate 2e-4
-    python -m training.sft --config training/configs/paper.yaml --model PATH --data FOLDER --output FOLDER
+    accelerate launch --config_file training/accelerate/ddp.yaml -m training.sft --config FILE
 
 The loss falls on the completion only (paper eq. 5). Rows are tokenised here, in one pass, so that rows that
-are too long can be refused instead of cut; TRL takes them with their labels as they are.
+are too long can be refused instead of cut; TRL takes them with their labels as they are. The same command
+goes on from the last whole checkpoint after an interruption.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
+from supercorrect_agent.errors import ConfigError
 from training.config import SftConfig
-from training.data import load_rows
+from training.data import load_manifest
 from training.flags import run_main
 from training.folders import make_folder
 from training.progress import Say, print_line
@@ -27,33 +30,83 @@ def run_sft(config: SftConfig, *, say: Say = print_line) -> Path:
         The output folder: a LoRA adapter, or for ``full`` a model; with ``run.json`` and ``log.jsonl``.
 
     Raises:
-        SuperCorrectError: The data, the model or an argument is unusable.
+        SuperCorrectError: The data, the model or an argument is unusable, or the folder holds another run.
     """
-    rows, manifest = load_rows(config.data)
+    manifest = load_manifest(config.data)
     make_folder(config.output, argument="output")
 
-    import datasets
     from trl import SFTConfig as SftArguments
-    from trl import SFTTrainer
 
-    from training.run import common_arguments, make_arguments, quiet, save_run, train
-    from training.student import load_student, load_tokenizer, lora_config
-    from training.tokens import tokenize_completion, tokenize_rows
+    from training.run import (
+        common_arguments,
+        finish,
+        is_finished,
+        make_arguments,
+        only_main,
+        quiet,
+        tokenize_splits,
+        train,
+    )
+    from training.student import load_tokenizer
+    from training.tokens import tokenize_completion
+    from training.watch import Watch
 
     with quiet():
+        packing = {"packing": config.packing, "max_length": config.max_length} if config.packing else {}
+        values = {**common_arguments(config, config.output), **packing}
+        arguments = make_arguments(SftArguments, values, manifest)
+        say = only_main(say, arguments)
+        if is_finished(config, arguments, manifest):
+            say(f"sft: {config.output} is finished already")
+            return config.output
         tokenizer = load_tokenizer(model_path(config.model))
-        tokenized, lengths = tokenize_rows(rows, tokenizer, tokenize_completion, config.max_length)
-        say(f"sft: {lengths}")
-        trainer = SFTTrainer(
-            model=load_student(config),
-            args=make_arguments(SftArguments, common_arguments(config, config.output)),
-            train_dataset=datasets.Dataset.from_list(tokenized),
-            processing_class=tokenizer,
-            peft_config=lora_config(config),
-        )
-        results = train(trainer, name="sft", say=say)
-        save_run(config.output, config, {"data": manifest, "lengths": lengths, "results": results})
+        splits = tokenize_splits(config, arguments, manifest, tokenizer, tokenize_completion)
+        lengths = {split: found for split, (_, found) in splits.items()}
+        say(f"sft: {lengths['train']}")
+        rows = {split: found for split, (found, _) in splits.items()}
+        trainer = create_sft_trainer(config, arguments, rows, tokenizer)
+        watch = Watch(config, tokenizer, say)
+        watch.attach(trainer)
+        spent = train(trainer, name="sft", say=say)
+        finish(trainer, config, {"data": manifest, "lengths": lengths, **spent, **watch.record()})
     return config.output
+
+
+def create_sft_trainer(config: SftConfig, arguments: Any, rows: dict[str, Any], tokenizer: Any) -> Any:
+    """The trainer.
+
+    Args:
+        config: The stage's settings.
+        arguments: TRL's, from `training.run.make_arguments`.
+        rows: The split ``train``, perhaps ``test``, of `training.tokens.tokenize_completion`.
+        tokenizer: The student's tokenizer.
+
+    Raises:
+        ConfigError: Packing is asked for, but rows would see each other, or ``max_length`` is missing.
+    """
+    from trl import SFTTrainer
+
+    from training.order import GlobalOrder
+    from training.student import load_student, lora_config
+
+    class OrderedSFTTrainer(GlobalOrder, SFTTrainer):  # type: ignore[misc]
+        """TRL's trainer with the row order of the global batch."""
+
+    model = load_student(config)
+    if config.packing:
+        from training.packing import check_packing
+
+        if config.max_length is None:
+            raise ConfigError("`packing=true` needs the size of a sequence. Pass `--max_length` in tokens.")
+        check_packing(model, tokenizer)
+    return OrderedSFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows["train"],
+        eval_dataset=rows.get("test"),
+        processing_class=tokenizer,
+        peft_config=lora_config(config),
+    )
 
 
 def main() -> int:

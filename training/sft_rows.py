@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
 
+from supercorrect_agent.inspector import speaks_of_reference
 from supercorrect_agent.prompts import (
     DEFAULT_PROMPTS,
     PromptSet,
@@ -21,8 +24,9 @@ from supercorrect_agent.templates import (
 from supercorrect_agent.types import Critique, Solution, Trace
 from supercorrect_agent.verification import MathVerifier, Verifier
 from training.config import Style
-from training.critiques import TRUSTED_AUTHORS, Reviewed, critique_fault, reviewed_attempts, turns
-from training.manifest import Ledger, Manifest, Row, fold_question, stable_order, unusable
+from training.critiques import TRUSTED_AUTHORS, Reviewed, critique_fault, fold, reviewed_attempts, turns
+from training.manifest import Ledger, Manifest, Row, fold_question, unusable
+from training.rows import Candidates, Rows
 
 
 def build_sft_dataset(
@@ -34,6 +38,7 @@ def build_sft_dataset(
     review_share: float | None = None,
     no_error_share: float = 0.2,
     own_solutions: bool = False,
+    test_share: float = 0.0,
     max_rows: int | None = None,
     max_tokens: int | None = None,
     count_tokens: Callable[[str], int] | None = None,
@@ -41,12 +46,13 @@ def build_sft_dataset(
     held_out: Iterable[str] = (),
     verifier: Verifier | None = None,
     seed: int = 0,
-) -> tuple[list[Row], Manifest]:
+) -> tuple[Rows, Manifest]:
     """Builds prompt/completion rows for supervised fine-tuning.
 
     A row of kind ``solve`` asks for a solution and holds the teacher's (verified against the problem's
     answer); one of kind ``review`` shows the student's attempt and holds the teacher's correction trace,
-    which ends at ``</Correction>`` or, where nothing is wrong, at ``</Answer>`` (decision B20).
+    which ends at ``</Correction>`` or, where nothing is wrong, at ``</Answer>`` (decision B20). The traces
+    are read once; candidate rows wait in a temporary file, so memory does not grow with them.
 
     Args:
         traces: What the collecting graph recorded; only problems of split ``train`` give rows.
@@ -56,8 +62,10 @@ def build_sft_dataset(
         review_share: At most this share of all rows are reviews; None keeps all.
         no_error_share: At most this share of the reviews says that nothing is wrong.
         own_solutions: Whether to add the student's own verified, well-formed solutions.
-        max_rows: Upper bound on rows.
-        max_tokens: Upper bound on tokens, prompts included, as ``count_tokens`` counts them.
+        test_share: Share of the problems whose rows go to the split ``test``.
+        max_rows: Upper bound on rows, of both splits together.
+        max_tokens: Upper bound on tokens of both splits together, prompts included, as ``count_tokens``
+            counts them.
         count_tokens: Tokens of a text; needed for ``max_tokens`` and for the manifest's count.
         trusted_authors: Teachers whose corrections are right by construction; another teacher's correction is
             kept only if a continuation from it reached the answer.
@@ -66,7 +74,8 @@ def build_sft_dataset(
         seed: Seed of the deterministic choice of rows.
 
     Returns:
-        The rows, each ``{"prompt", "completion", "kind", "problem_id", "trace_id"}``, and the manifest.
+        The rows, each ``{"prompt", "completion", "kind", "problem_id", "trace_id", "split"}``, and the
+        manifest.
 
     Raises:
         ValueError: ``max_tokens`` without ``count_tokens``.
@@ -85,23 +94,27 @@ def build_sft_dataset(
         verifier or MathVerifier(),
         trusted_authors,
     )
-    rows: list[Row] = []
+    candidates = Candidates(seed, test_share)
     for trace in traces:
         ledger.traces_read += 1
         reason = unusable(trace, refused)
         if reason:
             ledger.drop(reason)
             continue
-        rows += [row for row in source.rows(trace, ledger) if ledger.is_new(_text(row))]
-    rows = _balance(stable_order(rows, seed), review_share, no_error_share, ledger)
-    rows, tokens = _limit(rows, max_rows, max_tokens, count_tokens, ledger)
+        for row, no_error in source.rows(trace, ledger):
+            facts = {"kind": row["kind"], "no_error": no_error, "text": _text_key(row)}
+            candidates.add(row, facts, content={**row, "no_error": no_error})
+    chosen = _balance(_distinct(candidates, ledger), review_share, no_error_share, ledger)
+    numbers = [number for number, _ in chosen]
+    ledger.drop("max_rows", len(numbers) - len(numbers[:max_rows]))
+    rows, tokens = _within(candidates.rows(numbers[:max_rows]), max_tokens, count_tokens, ledger)
     options = {
         "style": style, "reviews": source.reviews,
         "review_share": review_share, "no_error_share": no_error_share,
-        "own_solutions": own_solutions, "max_rows": max_rows, "max_tokens": max_tokens, "seed": seed,
+        "own_solutions": own_solutions, "test_share": test_share,
+        "max_rows": max_rows, "max_tokens": max_tokens,
+        "trusted_authors": sorted(trusted_authors), "held_out": len(refused), "seed": seed,
     }  # fmt: skip
-    for row in rows:
-        del row["no_error"]
     return rows, ledger.close("sft", rows, prompts=prompts, tokens=tokens, options=options)
 
 
@@ -127,7 +140,15 @@ class _Source:
         self.prompts, self.style, self.reviews = prompts, style, reviews
         self.own_solutions, self.verifier, self.trusted = own_solutions, verifier, trusted
 
-    def rows(self, trace: Trace, ledger: Ledger) -> Iterator[Row]:
+    def rows(self, trace: Trace, ledger: Ledger) -> Iterator[tuple[Row, bool]]:
+        """The rows of one trace, each with whether it says that nothing is wrong."""
+        for row, no_error in self._rows(trace, ledger):
+            if speaks_of_reference(trace.problem, row["completion"][0]["content"]):
+                ledger.drop("leak")
+            else:
+                yield row, no_error
+
+    def _rows(self, trace: Trace, ledger: Ledger) -> Iterator[tuple[Row, bool]]:
         if trace.template is not None:
             yield from self._solve_row(trace, trace.template, ledger)
         if self.own_solutions and trace.solution and trace.verdict and trace.verdict.correct:
@@ -136,7 +157,7 @@ class _Source:
             for reviewed in reviewed_attempts(trace):
                 yield from self._review_row(trace, reviewed, ledger)
 
-    def _solve_row(self, trace: Trace, solution: Solution, ledger: Ledger) -> Iterator[Row]:
+    def _solve_row(self, trace: Trace, solution: Solution, ledger: Ledger) -> Iterator[tuple[Row, bool]]:
         text = solution.raw if is_strict(solution.raw) else format_solution(solution)
         if "<step" not in solution.raw.lower() or not is_strict(
             text
@@ -153,9 +174,9 @@ class _Source:
             text = plain_solution(solution)
         else:
             prompt = turns(student_messages(self.prompts, question))
-        yield _row(trace, "solve", prompt, text)
+        yield _row(trace, "solve", prompt, text), False
 
-    def _review_row(self, trace: Trace, reviewed: Reviewed, ledger: Ledger) -> Iterator[Row]:
+    def _review_row(self, trace: Trace, reviewed: Reviewed, ledger: Ledger) -> Iterator[tuple[Row, bool]]:
         attempt, critique = reviewed.attempt, reviewed.round.critique
         fault = critique_fault(trace.problem, reviewed, self.trusted)
         if fault:
@@ -163,7 +184,7 @@ class _Source:
             return
         prompt = turns(review_messages(self.prompts, trace.problem.question, attempt.raw))
         text = correction_trace(attempt, critique)
-        yield {**_row(trace, "review", prompt, text), "no_error": not critique.found_error}
+        yield _row(trace, "review", prompt, text), not critique.found_error
 
 
 def correction_trace(attempt: Solution, critique: Critique) -> str:
@@ -180,54 +201,73 @@ def correction_trace(attempt: Solution, critique: Critique) -> str:
 def _row(trace: Trace, kind: str, prompt: list[dict[str, str]], text: str) -> Row:
     completion = [{"role": "assistant", "content": text}]
     ids = {"problem_id": trace.problem.id, "trace_id": trace.id}
-    return {"prompt": prompt, "completion": completion, "kind": kind, **ids, "no_error": False}
+    return {"prompt": prompt, "completion": completion, "kind": kind, **ids}
 
 
 def _text(row: Row) -> str:
     return "\n".join(message["content"] for message in [*row["prompt"], *row["completion"]])
 
 
-def _balance(rows: list[Row], review_share: float | None, no_error_share: float, ledger: Ledger) -> list[Row]:
+def _text_key(row: Row) -> str:
+    return hashlib.sha256(fold(_text(row)).encode("utf-8", "replace")).hexdigest()
+
+
+Choice = tuple[int, dict[str, Any]]
+"""The number of a candidate, and what its choice depends on."""
+
+
+def _distinct(candidates: Candidates, ledger: Ledger) -> list[Choice]:
+    """The candidates in order, each text once."""
+    chosen: dict[str, Choice] = {}
+    for number in candidates.ordered():
+        facts = candidates.facts(number)
+        if facts["text"] in chosen:
+            ledger.drop("duplicate")
+        else:
+            chosen[facts["text"]] = (number, facts)
+    return list(chosen.values())
+
+
+def _balance(
+    chosen: list[Choice], review_share: float | None, no_error_share: float, ledger: Ledger
+) -> list[Choice]:
     """Drops "no error" reviews, then reviews, above their share of what stays (the order decides which)."""
-    found = sum(row["kind"] == "review" and not row["no_error"] for row in rows)
-    rows = _cap(
-        rows, lambda row: bool(row["no_error"]), int(found * no_error_share / (1 - no_error_share)), ledger
-    )
+    found = sum(facts["kind"] == "review" and not facts["no_error"] for _, facts in chosen)
+    most = int(found * no_error_share / (1 - no_error_share))
+    chosen = _cap(chosen, lambda facts: bool(facts["no_error"]), most, ledger)
     if review_share is None:
-        return rows
-    solves = sum(row["kind"] == "solve" for row in rows)
+        return chosen
+    solves = sum(facts["kind"] == "solve" for _, facts in chosen)
     most = int(solves * review_share / (1 - review_share))
-    return _cap(rows, lambda row: row["kind"] == "review", most, ledger)
+    return _cap(chosen, lambda facts: facts["kind"] == "review", most, ledger)
 
 
-def _cap(rows: list[Row], belongs: Callable[[Row], bool], most: int, ledger: Ledger) -> list[Row]:
-    kept: list[Row] = []
+def _cap(
+    chosen: list[Choice], belongs: Callable[[dict[str, Any]], bool], most: int, ledger: Ledger
+) -> list[Choice]:
+    kept: list[Choice] = []
     count = 0
-    for row in rows:
-        count += belongs(row)
-        if belongs(row) and count > most:
+    for number, facts in chosen:
+        count += belongs(facts)
+        if belongs(facts) and count > most:
             ledger.drop("above its share")
         else:
-            kept.append(row)
+            kept.append((number, facts))
     return kept
 
 
-def _limit(
-    rows: list[Row],
-    max_rows: int | None,
-    max_tokens: int | None,
-    count_tokens: Callable[[str], int] | None,
-    ledger: Ledger,
-) -> tuple[list[Row], int]:
-    kept: list[Row] = rows if max_rows is None else rows[:max_rows]
-    ledger.drop("max_rows", len(rows) - len(kept))
+def _within(
+    rows: Rows, max_tokens: int | None, count_tokens: Callable[[str], int] | None, ledger: Ledger
+) -> tuple[Rows, int]:
+    """The rows up to the first that would pass the budget, and the tokens of those of the split ``train``."""
     if count_tokens is None:
-        return kept, 0
-    total = 0
-    for place, row in enumerate(kept):
+        return rows, 0
+    total = trained = 0
+    for place, row in enumerate(rows):
         tokens = count_tokens(_text(row))
         if max_tokens is not None and total + tokens > max_tokens:
-            ledger.drop("max_tokens", len(kept) - place)
-            return kept[:place], total
+            ledger.drop("max_tokens", len(rows) - place)
+            return rows.take(range(place)), trained
         total += tokens
-    return kept, total
+        trained += tokens if row["split"] == "train" else 0
+    return rows, trained

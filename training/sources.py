@@ -11,10 +11,9 @@ from typing import Any
 
 from supercorrect_agent.errors import ConfigError, DataError
 from supercorrect_agent.models import SANDBOX_STUDENT
-from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet, load_prompts
+from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet, load_prompts, prompts_in
 from supercorrect_agent.types import Problem
 
-PROMPT_FILE = "prompts.toml"
 _GSM8K_ANSWER = re.compile(r"^(?P<solution>.*?)\n?####\s*(?P<answer>.+?)\s*$", re.S)
 _GSM8K_CALCULATOR = re.compile(r"<<[^<>]*>>")
 
@@ -29,6 +28,11 @@ def model_path(name: str) -> str:
 def is_local(model: str) -> bool:
     """Whether a model runs in this process."""
     return model.startswith(("sandbox", "local:"))
+
+
+def chat_name(model: str) -> str:
+    """The name by which `load_chat_model` finds a model that is trained here."""
+    return model if is_local(model) else f"local:{model}"
 
 
 def student_spec(student: str, adapter: Path | None) -> str:
@@ -51,10 +55,7 @@ def resolve_prompts(choice: str, model: str) -> PromptSet:
     """The prompts of ``auto`` (the file in the model's folder, or the defaults), ``default`` or a file."""
     if choice == "default":
         return DEFAULT_PROMPTS
-    if choice != "auto":
-        return load_prompts(Path(choice))
-    beside = Path(model_path(model)) / PROMPT_FILE
-    return load_prompts(beside) if beside.is_file() else DEFAULT_PROMPTS
+    return prompts_in(model_path(model)) if choice == "auto" else load_prompts(Path(choice))
 
 
 def load_problems(source: str, *, n: int | None = None, seed: int = 0, split: str = "train") -> list[Problem]:

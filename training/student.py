@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,18 +44,25 @@ def load_student(config: TrainConfig) -> PreTrainedModel:
     """Loads the weights that training starts from.
 
     With ``adapter`` the result is a PEFT model whose adapter ``default`` is trainable, or, for full
-    fine-tuning, the base with the adapter merged in.
+    fine-tuning, the base with the adapter merged in. With ``load_in_4bit`` the base has 4-bit weights; TRL
+    prepares it for training. TRL's ``model_init_kwargs`` (an ``attn_implementation``, say) are heeded here.
 
     Raises:
         ModelError: The model or the adapter cannot be loaded.
+        ConfigError: A 4-bit base is asked for where there can be none.
     """
     from transformers import AutoModelForCausalLM
 
     path = model_path(config.model)
+    settings = {"dtype": _dtype(config), **four_bits(config), **config.trl.get("model_init_kwargs", {})}
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(config))
+        model = AutoModelForCausalLM.from_pretrained(path, **settings)
     except (OSError, ValueError) as error:
         raise ModelError(f"No model can be loaded from `{path}` ({_first_line(error)}). {_REMEDY}") from error
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # bitsandbytes would repack the weights at the first evaluation; no gradient passes through that
+            module.support_avx512bf16_for_cpu = False
     if config.adapter is None:
         return model
     from peft import PeftModel
@@ -66,6 +75,39 @@ def load_student(config: TrainConfig) -> PreTrainedModel:
     if not config.full:
         return adapted
     return adapted.merge_and_unload().requires_grad_(True)  # loading the adapter froze the base
+
+
+def four_bits(config: TrainConfig) -> dict[str, Any]:
+    """The arguments that load the base in 4 bits, or none.
+
+    The settings are QLoRA's (https://arxiv.org/abs/2305.14314, section 3): NF4, quantised constants, and
+    products in bfloat16. The adapter may be served on the base in full precision.
+
+    Raises:
+        ConfigError: All weights are to be trained, or bitsandbytes is not installed.
+    """
+    if not config.load_in_4bit:
+        return {}
+    if config.full:
+        raise ConfigError(
+            "`load_in_4bit=true` does not go with `full=true`: 4-bit weights cannot be trained. Drop one."
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            "`load_in_4bit=true` needs bitsandbytes. Install it: pip install 'supercorrect-agent[qlora]'."
+        )
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    # Such weights cannot be moved later: each process loads them onto its own device.
+    device = "cpu" if on_cpu(config) else int(os.environ.get("LOCAL_RANK", "0"))
+    return {"quantization_config": settings, "device_map": {"": device}}
 
 
 def lora_config(config: TrainConfig) -> LoraConfig | None:
@@ -118,7 +160,7 @@ def copy_prompts(config: TrainConfig, output: Path) -> None:
     """Takes the prompts of the base along with a whole model; an adapter is used beside its base."""
     import shutil
 
-    from training.sources import PROMPT_FILE
+    from supercorrect_agent.prompts import PROMPT_FILE
 
     source = Path(model_path(config.model)) / PROMPT_FILE
     if config.full and source.is_file():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from supercorrect_agent.store import JsonlTraceStore
-    from supercorrect_agent.types import Trace, Verdict
+    from supercorrect_agent.types import Alternative, Trace, Verdict
 
 app = typer.Typer(no_args_is_help=True, help="Count or show the traces of a store.")
 
@@ -170,6 +170,9 @@ def print_trace(console: Console, trace: Trace) -> None:
         print_solution(console, solution, wrong=trace.rounds[0].critique.step if trace.rounds else None)
     for number, one in enumerate(trace.rounds, 1):
         print_critique(console, one.critique)
+        for alternative in one.alternatives:
+            label = alternative.source.replace("_", " ").capitalize()
+            print_field(console, label, f"{_words(alternative)}: {_mark(alternative.verdict)}")
         if one.solution:
             after = trace.rounds[number].critique.step if number < len(trace.rounds) else None
             head("student, corrected", one.verdict)
@@ -182,6 +185,15 @@ def print_trace(console: Console, trace: Trace) -> None:
     print_field(console, "Answer", (final and final.answer) or "none")
     if trace.problem.answer is not None:
         print_field(console, "True answer", trace.problem.answer)
+
+
+def _words(alternative: Alternative) -> str:
+    from supercorrect_agent.cli.screen import without_tags
+
+    own = alternative.critique
+    if own.step is None:
+        return "no error found" if own.readable else "unreadable"
+    return f"step {own.step}, {' '.join(without_tags(own.correction).split()) or 'no correction'}"
 
 
 def _final_verdict(trace: Trace) -> Verdict | None:

@@ -1,4 +1,8 @@
-"""The sandbox's teacher: no model, no cost. It reads the problem text; it is never handed the answer."""
+"""The sandbox's teacher: no model, no cost. It reads the problem text; it is never handed the answer.
+
+Its calls are on the trace like any teacher's, so that what the student still needs of it can be measured. It
+has no tokenizer: words and signs are counted as tokens.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,7 @@ _SIGNS = str.maketrans(
     | {"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", ",": None, "$": None}
 )
 _EQUATION = re.compile(r"(\d{1,12}) ?([+\-*/]) ?(\d{1,12}) ?= ?(\d{1,12})(?![\d.]*\d)")
+_WORD_OR_SIGN = re.compile(r"\w+|[^\w\s]")
 _NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,12})?")
 
 
@@ -204,14 +209,18 @@ class SandboxTeacher:
         Raises:
             TeacherError: The problem is not one of the sandbox's.
         """
+        critique = self._critique(question, solution)
+        return critique, (_call("critique", question + solution.raw, critique.raw),)
+
+    def _critique(self, question: str, solution: Solution) -> Critique:
         story = self._read(question)
         if not solution.steps:
-            return Critique(author=self.name, raw="", readable=False), ()
+            return Critique(author=self.name, raw="", readable=False)
         # The written work before the equation is part of the step but claims nothing by itself.
         texts = [step.text for step in solution.steps]
         trace, finding = review_steps(story, texts, solution.answer)
         if finding is None:
-            return Critique(author=self.name, raw=trace, answer=str(story.answer), confidence=1.0), ()
+            return Critique(author=self.name, raw=trace, answer=str(story.answer), confidence=1.0)
         return Critique(
             step=finding.step,
             cause=finding.cause,
@@ -221,7 +230,7 @@ class SandboxTeacher:
             author=self.name,
             raw=trace,
             confidence=1.0,
-        ), ()
+        )
 
     async def acritique(
         self,
@@ -240,7 +249,8 @@ class SandboxTeacher:
         """Writes the hierarchical solution of a problem (paper eq. 4), reading only its text."""
         from supercorrect_agent.templates import parse_solution
 
-        return parse_solution(write_solution(self._read(problem.question)), model=self.name), ()
+        written = write_solution(self._read(problem.question))
+        return parse_solution(written, model=self.name), (_call("write", problem.question, written),)
 
     async def awrite_solution(
         self, problem: Problem, config: RunnableConfig | None = None
@@ -256,3 +266,14 @@ class SandboxTeacher:
                 f"The sandbox's teacher reads only the sandbox's own stories: {unread}. "
                 "Pass another teacher, such as `--teacher openai:NAME` or `vllm:NAME@URL`."
             ) from None
+
+
+def _call(prompt: str, read: str, written: str) -> Call:
+    tokens = [len(_WORD_OR_SIGN.findall(text)) for text in (read, written)]
+    return Call(
+        role="teacher",
+        model=SandboxTeacher.name,
+        prompt=f"sandbox.{prompt}",
+        input_tokens=tokens[0],
+        output_tokens=tokens[1],
+    )

@@ -1,0 +1,137 @@
+"""What each round of the loop came to: its measures on the development problems, and their plot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from training.gate import Decision
+    from training.stages import Student
+
+ACCURACIES = {"single": "single pass", "review": "own review", "teacher": "with teacher"}
+FLIPS = {"corrected": "wrong to right", "broken": "right to wrong"}
+
+
+def round_record(
+    number: int,
+    student: Student,
+    evaluation: Path,
+    *,
+    folder: Path | None = None,
+    decision: Decision | None = None,
+) -> dict[str, Any]:
+    """One round in short.
+
+    Args:
+        number: 0 for the base.
+        student: Who was measured.
+        evaluation: The report of `training.evaluate` on the development problems.
+        folder: The round's folder, with its collections and datasets.
+        decision: The gate's.
+
+    Returns:
+        ``round``, ``student``, ``accuracy`` (an interval for each arm), ``corrected`` and ``broken`` (shares
+        of the student's own review), ``teacher`` (calls and tokens for each correct answer), ``promoted``,
+        ``reason``, and of the folder ``collected`` (the student's first answers and what the teacher was
+        asked) and ``data`` (hashes of rows and pairs).
+    """
+    arms = json.loads(evaluation.read_text(encoding="utf-8"))["arms"]
+    review = arms.get("review", {}).get("self_correction", {})
+    record: dict[str, Any] = {
+        "round": number,
+        "student": student.folder,
+        "accuracy": {arm: arms[arm]["accuracy"] for arm in ACCURACIES if arm in arms},
+        **{flip: review[flip] for flip in FLIPS if flip in review},
+        "teacher": arms.get("teacher", {}).get("cost"),
+        "promoted": None if decision is None else decision.promoted,
+        "reason": None if decision is None else decision.reason,
+    }
+    if folder is not None:
+        record["collected"] = {
+            name: _collected(folder / f"{name}.json") for name in ("traces", "pair_traces")
+        }
+        record["data"] = {name: _data_hash(folder / name) for name in ("rows", "pairs")}
+    return record
+
+
+def plot_rounds(rounds: list[dict[str, Any]], path: Path) -> None:
+    """Three panels over the rounds: accuracy, self-correction, what the teacher costs a correct answer."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (accuracy, flips, cost) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    for arm, label in ACCURACIES.items():
+        _line(accuracy, rounds, label, [entry["accuracy"].get(arm) for entry in rounds])
+    for flip, label in FLIPS.items():
+        _line(flips, rounds, label, [entry.get(flip) for entry in rounds])
+    accuracy.set(title="Accuracy", ylabel="% of problems")
+    flips.set(title="The student's own review", ylabel="% of its wrong, or right, solutions")
+    _plot_cost(cost, rounds)
+    for axes in (accuracy, flips):
+        axes.set_ylim(0, 100)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
+    for axes in (accuracy, flips, cost):
+        axes.set_xticks([entry["round"] for entry in rounds], [_name(entry) for entry in rounds])
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _line(axes: Axes, rounds: list[dict[str, Any]], label: str, shares: list[Any]) -> None:
+    """Shares in percent with their 95 % intervals."""
+    found = [(entry["round"], share) for entry, share in zip(rounds, shares, strict=True) if share]
+    if not found:
+        return
+    values = [100 * share["value"] for _, share in found]
+    low = [100 * (share["value"] - share["low"]) for _, share in found]
+    high = [100 * (share["high"] - share["value"]) for _, share in found]
+    aside = 0.05 * len(axes.containers)  # so that no interval hides another
+    places = [place + aside for place, _ in found]
+    axes.errorbar(places, values, yerr=[low, high], marker="o", capsize=3, label=label)
+
+
+def _plot_cost(axes: Axes, rounds: list[dict[str, Any]]) -> None:
+    """Calls on the left axis, tokens on the right; each for one correct answer."""
+    known = [
+        entry for entry in rounds if entry["teacher"] and entry["teacher"]["calls_per_correct"] is not None
+    ]
+    places = [entry["round"] for entry in known]
+    calls, tokens = (
+        [entry["teacher"][f"{what}_per_correct"] for entry in known] for what in ("calls", "tokens")
+    )
+    (first,) = axes.plot(places, calls, marker="o", color="C3", label="calls")
+    right = axes.twinx()
+    (second,) = right.plot(places, tokens, marker="s", linestyle="--", color="C4", label="tokens")
+    axes.set(title="Teacher per correct answer", ylabel="calls", ylim=(0, max(calls, default=1) * 1.15))
+    right.set(ylabel="tokens", ylim=(0, max(tokens, default=1) * 1.15))
+    right.spines[["top", "left"]].set_visible(False)
+    axes.legend(handles=[first, second], frameon=False, loc="lower left")
+
+
+def _name(entry: dict[str, Any]) -> str:
+    if entry["round"] == 0:
+        return "base"
+    verdict = {True: "\npromoted", False: "\nrefused", None: ""}[entry["promoted"]]
+    return f"round {entry['round']}{verdict}"
+
+
+def _collected(path: Path) -> dict[str, Any]:
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    teacher = summary["usage"].get("teacher", {})
+    return {
+        "traces": summary["traces"],
+        "right_first": summary["first"]["accuracy"],
+        "teacher_calls": teacher.get("calls", 0),
+        "teacher_tokens": teacher.get("input_tokens", 0) + teacher.get("output_tokens", 0),
+    }
+
+
+def _data_hash(folder: Path) -> str:
+    return str(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["data_hash"])
