@@ -82,7 +82,8 @@ def test_solve_shows_the_steps_the_marked_error_and_the_ending(student: Any) -> 
     # the fake counts words: 18 in the problem and more in the prompts; 3 + 1 written, one "word" a line
     assert lines[15].startswith("Tokens  student: ")
     assert ", 4 out (2 calls, " in lines[15]
-    assert lines[16].startswith("Seconds  ")
+    assert lines[16].startswith("Tokens  teacher: ")
+    assert lines[17].startswith("Seconds  ")
     assert "\x1b" not in result.stdout
     assert model.options[0]["max_tokens"] == 512
     assert model.options[0]["temperature"] == 0.0

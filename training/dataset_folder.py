@@ -57,7 +57,8 @@ def save_dataset(folder: Path, rows: Sequence[Row], manifest: Manifest) -> Path:
 def load_rows(folder: Path, split: str = "train") -> tuple[Dataset, Manifest]:
     """Reads one split of a dataset folder, mapped from disk by way of the cache of `datasets` (``HF_HOME``).
 
-    The cache's entry carries the hashes of rows and traces, so rows that were written anew are never taken from it.
+    The cache's entry carries the hashes of rows and traces: rows that were written anew are never taken from
+    it.
 
     Raises:
         DataError: The folder or the split is missing or incomplete.
