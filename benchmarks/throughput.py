@@ -76,13 +76,23 @@ def run_worker(variant: str, work: Path, epochs: int) -> dict[str, Any]:
             else:
                 run_dpo(DpoConfig(**settings, loss_type=("sigmoid",), loss_weights=(1.0,)))
         else:
-            train_stock(trl, stage, work / stage, output, epochs, defaults="defaults" in variant)
+            rows = load_rows(work / stage)[0]
+            train_stock(trl, stage, rows, output, epochs, defaults="defaults" in variant)
         seconds = time.monotonic() - started
         return {"seconds": seconds, "loss": plain_loss(stage, work / stage, output)}
 
 
-def train_stock(trl: Any, stage: str, data: Path, output: str, epochs: int, *, defaults: bool) -> None:
-    """Stock TRL on the folder's rows."""
+def train_stock(
+    trl: Any,
+    stage: str,
+    rows: Any,
+    output: str,
+    epochs: int,
+    *,
+    defaults: bool = False,
+    **more: Any,
+) -> list[dict[str, Any]]:
+    """Stock TRL on the folder's rows; returns what it logged."""
     from transformers import AutoTokenizer
 
     path = model_path("sandbox")
@@ -90,23 +100,24 @@ def train_stock(trl: Any, stage: str, data: Path, output: str, epochs: int, *, d
         "output_dir": output, "learning_rate": RATES[stage], "num_train_epochs": epochs, "seed": 0,
         "per_device_train_batch_size": BATCH, "max_length": None, "use_cpu": True, "bf16": False,
         "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "lr_scheduler_type": "cosine",
+        **more,
     }  # fmt: skip
     if not defaults:
         arguments["gradient_checkpointing"] = False
     kind, trainer = (trl.SFTConfig, trl.SFTTrainer) if stage == "sft" else (trl.DPOConfig, trl.DPOTrainer)
     if stage == "dpo":
         arguments["beta"] = DpoConfig().beta
-    rows = load_rows(data)[0]
+    columns = [name for name in ("prompt", "completion", "chosen", "rejected") if name in rows.column_names]
     stock = trainer(
         model=path,
         args=kind(**arguments),
-        train_dataset=rows.select_columns(
-            [n for n in ("prompt", "completion", "chosen", "rejected") if n in rows.column_names]
-        ),
+        train_dataset=rows.select_columns(columns),
         processing_class=AutoTokenizer.from_pretrained(path),
     )
     stock.train()
     stock.save_model(output)
+    history: list[dict[str, Any]] = stock.state.log_history
+    return history
 
 
 def plain_loss(stage: str, data: Path, output: str) -> float:

@@ -238,6 +238,26 @@ def test_other_fields_of_a_problem_file(tmp_path: Path) -> None:
     assert [problem.question for problem in load_problems(file, n=1, seed=0)] in (["1+1?"], ["2+2?"])
 
 
+def test_line_ends_within_a_question_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    """Next line, line separator and form feed end a line for Python's `splitlines`, but not in JSON Lines."""
+    asked = ["a\u0085b?", "c\u2028d?"]
+    file = tmp_path / "own.jsonl"
+    lines = "\r\n".join(json.dumps({"question": each}, ensure_ascii=False) for each in asked)
+    file.write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    assert [problem.question for problem in load_problems(str(file))] == asked
+
+
+def test_other_questions_under_one_id_are_collected_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As two files that count their problems from 1 hold them."""
+    same = [problem.model_copy(update={"id": "1"}) for problem in PROBLEMS]
+    for known in (2, 4):
+        monkeypatch.setattr(collect, "load_problems", lambda *_, known=known, **__: same[:known])
+        summary, _ = run(monkeypatch, make_pupil(), tmp_path / "traces")
+        assert (summary["collected"], summary["skipped"]) == (2, known - 2)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from supercorrect_agent.errors import ConfigError
-from training.config import CollectionConfig, DpoConfig, EvaluationConfig, LoopConfig, SftConfig
+from training.config import CollectionConfig, DpoConfig, EvaluationConfig, LoopConfig, Loss, SftConfig
 from training.flags import make_config, parse_config, read_yaml
 from training.metrics import mcnemar_exact
 
@@ -127,9 +129,91 @@ def test_trl_arguments_are_passed_on_under_their_own_names() -> None:
     assert config.beta == 0.2
 
 
+def test_trl_values_are_converted_to_the_type_of_their_field() -> None:
+    """YAML 1.1 reads `1e-3` as a text; a list takes one word or several; `none` is a name for `report_to`."""
+    flags = ["--weight_decay", "1e-3", "--gradient_checkpointing", "true", "--no-bf16", "--run_name", "5"]
+    flags += ["--report_to", "none", "--optim_target_modules", "a", "b", "--dataset_num_proc", "none"]
+    flags += ["--lr_scheduler_kwargs", "{min_lr_rate: 0.1}", "--label_names", "labels"]
+    assert parse(SftConfig, *flags).trl == {
+        "weight_decay": 0.001,
+        "gradient_checkpointing": True,
+        "bf16": False,
+        "run_name": "5",
+        "report_to": "none",
+        "optim_target_modules": ["a", "b"],
+        "dataset_num_proc": None,
+        "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
+        "label_names": ["labels"],
+    }
+
+
+def test_a_boolean_takes_its_value_as_trls_do() -> None:
+    """Argparse would hand the word `true` to the flag of TRL's that stands before it."""
+    config = parse(SftConfig, "--logging_steps", "1", "--full", "true", "--packing", "false")
+    assert (config.full, config.packing, config.trl) == (True, False, {"logging_steps": 1})
+    assert parse(SftConfig, "--full", "--no_packing").full is True
+
+
+def test_trls_output_folder_is_the_stages() -> None:
+    config = parse(DpoConfig, "--output_dir", "here")
+    assert (config.output, config.trl) == (Path("here"), {})
+
+
+def test_the_mapping_of_trls_arguments_is_checked_like_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("trl: {weight_decay: 1e-4, learning_rate: 0.5}\n")
+    config = parse(DpoConfig, "--config", str(file))
+    assert (config.learning_rate, config.trl) == (0.5, {"weight_decay": 0.0001})
+    assert parse(DpoConfig, "--config", str(file), "--learning_rate", "0.1").learning_rate == 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trl: {weight_decy: 1}", "Did you mean `weight_decay`"),
+        ("trl: some", "`trl='some'` is not a mapping"),
+        ("trl: [1, 2]", "`trl=[1, 2]` is not a mapping"),
+        ("{sft: {trl: {loging_steps: 1}}, learning_rate: 1}", "`sft` is not a key"),
+        ("eos_token: x", "`eos_token` has no effect"),
+        ("dataset_num_proc: many", "`dataset_num_proc='many'` is not valid"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        make_config(SftConfig, read_yaml(file))
+    assert message in str(error.value)
+
+
+def test_a_loops_file_without_the_section_gives_the_stages_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "loop.yaml"
+    file.write_text("folder: runs/x\nmodel: models/base\nrows: {reviews: false}\n")
+    assert parse(SftConfig, "--config", str(file)) == SftConfig(model="models/base")
+    with pytest.raises(ConfigError, match=r"`--section pairs` is not a section of"):
+        parse(SftConfig, "--config", str(file), "--section", "pairs")
+
+
+def test_the_losses_are_those_of_trl() -> None:
+    """TRL names its losses in the sentence that refuses any other."""
+    import inspect
+
+    from trl import DPOTrainer
+
+    text = inspect.getsource(DPOTrainer._compute_loss)
+    listed = text[text.index("Should be one of") :].partition("]")[0]
+    assert re.findall(r"'(\w+)'", listed) == list(get_args(Loss))
+
+
 @pytest.mark.parametrize(
     ("kind", "flags", "message"),
     [
+        (SftConfig, ["--weight_decay"], "`weight_decay=True` is not valid"),
+        (SftConfig, ["--logging_steps", "abc"], "`logging_steps='abc'` is not valid"),
+        (SftConfig, ["--weight_decay", "{a"], "`weight_decay='{a'` is not valid"),
+        (SftConfig, ["--completion_only_loss", "false"], "`completion_only_loss` has no effect"),
+        (SftConfig, ["--full", "stray"], "`full='stray'` is not valid"),
+        (DpoConfig, ["--loss_type", "sigmod"], "`loss_type.0='sigmod'` is not valid"),
         (
             SftConfig,
             ["--learning_rat", "1"],

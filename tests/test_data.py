@@ -71,6 +71,7 @@ def test_a_json_teacher_gets_the_canonical_trace() -> None:
         ),
         (make_trace(Round(critique=Critique(author="model", raw="fine"))), "error missed"),
         (make_trace(make_round(author="model"), verdict=RIGHT), "right attempt criticised"),
+        (make_trace(make_round(author="sandbox"), verdict=RIGHT), "right attempt criticised"),
         (make_trace(make_round(), attempt=""), "unreadable"),
     ],
 )
@@ -102,6 +103,33 @@ def test_a_held_out_question_is_refused_in_any_spelling() -> None:
     assert manifest.dropped == {"held out": 1}
 
 
+@pytest.mark.parametrize(
+    ("asked", "held_out"),
+    [
+        (
+            "Ann\u2019s caf\u00e9 has 12 cups.",
+            "ann's cafe\u0301 has 12 cups",
+        ),  # one letter, or e and an accent
+        ("Solve x\u00b2 = 9", "Solve $x^2=9$."),
+        ("\uff11\uff12 cups", "12 Cups"),  # full width
+        ("Stra\u00dfe 5", "STRASSE 5"),
+    ],
+)
+def test_a_held_out_question_is_refused_in_other_characters(asked: str, held_out: str) -> None:
+    trace = make_trace(template=TEMPLATE, question=asked)
+    assert build_sft_dataset([trace], held_out=[held_out])[1].dropped == {"held out": 1}
+
+
+def test_a_question_that_shares_words_in_a_row_with_a_held_out_one_is_refused_on_request() -> None:
+    """Behind the name, the 15 words from "has" to "parts" are the same."""
+    traces = [make_trace(template=TEMPLATE)]
+    for words, refused in ((None, 0), (16, 0), (15, 1), (1, 1)):
+        _, manifest = build_sft_dataset(traces, held_out=[f"Child 1: {numbered(1)}"], held_out_words=words)
+        assert manifest.dropped.get("held out", 0) == refused
+    short = build_sft_dataset(traces, held_out=["Each bead"], held_out_words=13)[1]
+    assert short.dropped == {}  # too short to hold 13 words
+
+
 def test_no_error_reviews_are_capped_at_their_share() -> None:
     wrong = [make_trace(make_round(), question=numbered(i)) for i in range(4)]
     right = [
@@ -118,6 +146,25 @@ def test_reviews_are_capped_at_their_share_of_all_rows() -> None:
     traces = [make_trace(make_round(), template=TEMPLATE, question=numbered(i)) for i in range(6)]
     _, manifest = build_sft_dataset(traces, review_share=0.25)
     assert manifest.kept_by_kind == {"review": 2, "solve": 6}
+
+
+def test_a_share_that_comes_out_even_is_reached() -> None:
+    """7 of 10 are 70 %; in floating point 3 * 0.7 / (1 - 0.7) is just below 7."""
+    traces = [make_trace(template=TEMPLATE, question=numbered(i)) for i in range(3)]
+    traces += [make_trace(make_round(), question=numbered(i)) for i in range(3, 12)]
+    assert build_sft_dataset(traces, review_share=0.7)[1].kept_by_kind == {"review": 7, "solve": 3}
+
+
+def test_shares_hold_in_each_split() -> None:
+    wrong = [make_trace(make_round(), question=numbered(i)) for i in range(40)]
+    right = [
+        make_trace(no_error_round(), question=numbered(i), attempt=CORRECTED, verdict=RIGHT)
+        for i in range(40, 80)
+    ]
+    rows, manifest = build_sft_dataset([*wrong, *right], test_share=0.5, no_error_share=0.5)
+    for split, kept in (("train", manifest.kept), ("test", manifest.kept_test)):
+        texts = [row["completion"][0]["content"] for row in rows if row["split"] == split]
+        assert 0 < sum(text.startswith(NO_ERROR) for text in texts) <= kept / 2
 
 
 def test_own_solutions_are_added_only_when_right() -> None:

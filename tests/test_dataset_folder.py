@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from supercorrect_agent.errors import DataError
+from supercorrect_agent.errors import DataError, SuperCorrectError
 from supercorrect_agent.store import open_store
 from supercorrect_agent.types import Trace
 from tests.tiny import build_tiny_model
@@ -158,6 +158,12 @@ def test_an_empty_or_broken_dataset_says_why(tmp_path: Path) -> None:
     (folder / "manifest.json").write_text(manifest.model_copy(update={"kept": 2}).model_dump_json())
     with pytest.raises(DataError, match="holds 3 rows, but its manifest counts 2"):
         load_rows(folder)
+    for text in ("{}", "no JSON"):
+        (folder / "manifest.json").write_text(text)
+        with pytest.raises(DataError, match="is not a dataset folder") as broken:
+            load_rows(folder)
+        assert "\n" not in str(broken.value)
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
     (folder / "train.parquet").write_bytes(b"no parquet")
     with pytest.raises(DataError, match=r"train\.parquet' cannot be read"):
         load_rows(folder)
@@ -190,6 +196,7 @@ def test_every_option_reaches_the_builders(tmp_path: Path) -> None:
     (tmp_path / "held.jsonl").write_text(json.dumps({"question": numbered(0), "answer": "1"}) + "\n")
     shared: dict[str, Any] = {
         "test_share": 0.25, "trusted_authors": ("sandbox", "judge"), "max_rows": 2, "seed": 3,
+        "held_out_words": 17,
     }  # fmt: skip
     ours: dict[str, Any] = {
         "preference": {
@@ -214,6 +221,32 @@ def test_every_option_reaches_the_builders(tmp_path: Path) -> None:
         assert manifest.options == expected
         assert manifest.dropped["held out"] == 1
         assert f"{manifest.kept} rows" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "preference", "max_tokens": 5}, r"`max_tokens=5` .* Pass `max_rows`"),
+        ({"held_out": "nowhere.jsonl"}, r"`held_out=nowhere\.jsonl` cannot be read"),
+    ],
+)
+def test_an_option_that_cannot_be_followed_is_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    open_store(tmp_path / "traces").append(traces(1)[0])
+    config = DatasetConfig.model_validate({"store": str(tmp_path / "traces"), "output": tmp_path, **options})
+    with pytest.raises(SuperCorrectError, match=message):
+        run_data(config)
+
+
+def test_lines_of_a_store_that_cannot_be_read_are_reported(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "traces")
+    store.append(traces(1)[0])
+    with store.file.open("a") as file:
+        file.write("torn\n{}\n")
+    said: list[str] = []
+    run_data(DatasetConfig(store=(tmp_path / "traces",), output=tmp_path / "rows"), say=said.append)
+    assert said[1] == f"data: 2 lines of '{tmp_path / 'traces'}' cannot be read and were skipped"
 
 
 # Stock TRL

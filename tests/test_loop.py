@@ -234,3 +234,32 @@ def test_a_promoted_student_is_served_and_a_refused_one_is_not(
     run(tmp_path, rounds=2, serve={"name": "x"}, model="models/base", **GATE)
     assert served == [tmp_path / "round1" / "dpo"]
     assert GateConfig().problems == "sandbox:dev"
+
+
+def test_with_patience_a_round_in_the_noise_is_followed_by_another(
+    stages: Stages, solved: dict[str, int], tmp_path: Path
+) -> None:
+    solved |= {"round1": 30, "round2": 31, "round3": 40}
+    run(tmp_path, rounds=3, **GATE)
+    run(tmp_path, rounds=3, patience=1, **GATE)  # goes on where the first call ended
+    report = report_of(tmp_path)
+    assert [entry["promoted"] for entry in report["rounds"]] == [None, True, False, True]
+    assert report["ended"] == "All 3 rounds are done."
+    third = [config for name, config in stages if name == "collect"][4]
+    assert third.adapter == tmp_path / "round1" / "dpo"  # the present student, not the refused one
+
+
+def test_settings_that_an_earlier_version_did_not_know_had_their_default(
+    stages: Stages, tmp_path: Path
+) -> None:
+    run(tmp_path)
+    path = tmp_path / "config.json"
+    settings = json.loads(path.read_text())
+    del settings["rows"]["near_duplicate"]
+    path.write_text(json.dumps(settings))
+    run(tmp_path)
+    with pytest.raises(ConfigError, match=r"`rows\.near_duplicate=0\.9`, but now"):
+        run(tmp_path, rows={"near_duplicate": 0.5})
+    path.write_text("{")
+    with pytest.raises(ConfigError, match="not the settings of a loop"):
+        run(tmp_path)

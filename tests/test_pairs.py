@@ -6,6 +6,7 @@ corrects it to 396, the student to 376.
 
 from __future__ import annotations
 
+import random
 from typing import Any, Literal
 
 import pytest
@@ -160,6 +161,14 @@ def test_a_whole_answer_sets_the_verified_revision_against_the_attempt() -> None
     row = rows[0]
     assert (row["prompt"], row["prefix"], row["ends"], row["step"]) == (SOLVE_PROMPT, "", True, 2)
     assert (row["chosen"], row["rejected"]) == (side(CORRECTED), side(WRONG))
+
+
+@pytest.mark.parametrize("end", ["</Answer >", "</answer:>", "</Answer>\n"])
+def test_an_answer_ends_in_any_spelling_of_its_tag(end: str) -> None:
+    revision = parse_solution(CORRECTED.replace("</Answer>", end))
+    round_ = make_round().model_copy(update={"solution": revision})
+    rows, _ = build_preference_dataset([make_trace(round_)], pair_format="whole_answer")
+    assert [row["ends"] for row in rows] == [True]
 
 
 def test_a_whole_answer_without_a_right_revision_takes_the_verified_template() -> None:
@@ -377,6 +386,23 @@ def test_steps_with_equal_numbers_and_similar_words_are_one_error(
     assert dropped(*elsewhere, near_duplicate=near_duplicate) == {}
 
 
+def test_other_questions_under_one_id_are_other_problems() -> None:
+    """As the ids 1, 2, 3 of two files are."""
+    traces = [make_trace(make_round(), question=numbered(i)) for i in range(2)]
+    traces = [
+        trace.model_copy(update={"problem": trace.problem.model_copy(update={"id": "1"})}) for trace in traces
+    ]
+    assert dropped(*traces, max_per_problem=1) == {}
+
+
+def test_long_steps_are_compared_by_all_their_words() -> None:
+    """3 of 303 words differ: 2*300/606 = 0.99, however common the others are."""
+    common = ["so", "we", "add", "the", "next", "one", "and"]
+    words = [*random.Random(0).choices(common, k=301), "then", "132*3=386"]
+    other = ["but" if place in (0, 150, 301) else word for place, word in enumerate(words)]
+    assert dropped(other_error(" ".join(words)), other_error(" ".join(other), 1)) == {"near duplicate": 1}
+
+
 def test_steps_that_differ_in_their_key_only_are_two_errors() -> None:
     steps = [f"<Key>{key}</Key> 132*3=386" for key in ("2*3=6", "2*3=7")]
     assert dropped(*(other_error(step, i) for i, step in enumerate(steps))) == {}
@@ -443,10 +469,26 @@ def test_a_problem_is_in_one_split_and_stays_there() -> None:
     assert all(moved[problem] == "test" for problem, split in splits.items() if split == "test")
 
 
+def test_a_question_under_two_ids_is_not_in_both_splits() -> None:
+    traces = [make_trace(make_round(), question=numbered(i)) for i in range(40)]
+    again = [
+        trace.model_copy(update={"problem": trace.problem.model_copy(update={"id": f"b{i}"})})
+        for i, trace in enumerate(make_trace(make_round(), question=numbered(i).upper()) for i in range(40))
+    ]
+    rows, manifest = build_preference_dataset([*traces, *again], test_share=0.5)
+    asked: dict[str, set[str]] = {"train": set(), "test": set()}
+    for row in rows:
+        asked[row["split"]].add(row["prompt"][0]["content"].lower())
+    assert min(len(asked["train"]), len(asked["test"])) > 0
+    assert not asked["train"] & asked["test"]
+    assert manifest.dropped == {"question in train": 80 - len(rows)}
+    assert build_preference_dataset([*again, *traces], test_share=0.5) == (rows, manifest)
+
+
 def test_pair_options_are_on_the_manifest() -> None:
     _, manifest = build_preference_dataset([make_trace(make_round())], held_out=["x", "y"])
     assert manifest.options == {
         "pair_format": "inline", "chosen_source": "teacher", "solve_pairs": False, "max_length_ratio": 4.0,
         "near_duplicate": 0.9, "max_per_problem": None, "test_share": 0.0, "max_rows": None,
-        "trusted_authors": ["sandbox"], "held_out": 2, "seed": 0,
+        "trusted_authors": ["sandbox"], "held_out": 2, "held_out_words": None, "seed": 0,
     }  # fmt: skip

@@ -85,6 +85,7 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
     # How the batch is shared out, where the rows lie and how often it saves make no other run.
     moved = config.model_copy(update={"data": Path("x"), "save_steps": 3, "per_device_train_batch_size": 8})
     assert not claim_folder(tmp_path, describe_run(moved, data_hash="a", global_batch=16), write=True)
+    (tmp_path / "checkpoint-5").mkdir()
     other = config.model_copy(update={"learning_rate": 2e-3, "seed": 1})
     for run_, told in [
         (describe_run(other, data_hash="a", global_batch=16), "`learning_rate` was 0.001 and is 0.002"),
@@ -98,6 +99,14 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     (tmp_path / "run.json").write_text("{}")
     assert claim_folder(tmp_path, first, write=True)
+
+
+def test_a_start_that_came_to_nothing_leaves_the_folder_free(tmp_path: Path) -> None:
+    """A misspelt setting is refused after the folder was claimed; the corrected one must not be."""
+    for rate in (1e-3, 2e-3):
+        run_ = describe_run(SftConfig(learning_rate=rate), data_hash="a", global_batch=16)
+        assert not claim_folder(tmp_path, run_, write=True)
+        assert json.loads((tmp_path / STARTED_FILE).read_text())["learning_rate"] == rate
 
 
 def test_another_adapter_under_the_same_path_is_another_run(tmp_path: Path) -> None:

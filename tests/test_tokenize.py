@@ -155,6 +155,18 @@ def test_a_template_that_trims_trims_whole_answers_but_never_what_was_given() ->
     assert ids == {"prompt_ids": [*LLAMA3_PROMPT, 12, 6], "chosen_ids": [9, 6], "rejected_ids": [10]}
 
 
+@pytest.mark.parametrize(
+    ("make", "prompt", "learnt"),
+    [(llama3, LLAMA3_PROMPT, [9]), (gemma, GEMMA_PROMPT, [9]), (qwen, CHATML_PROMPT, [6, 9])],
+)
+def test_a_prefix_of_white_space_only_is_no_begun_answer(
+    make: Any, prompt: list[int], learnt: list[int]
+) -> None:
+    """A wrong first step behind a line break: a template that trims takes the break (6) off the answer."""
+    ids = tokenize_pair(pair("\n", "c", "c"), make())
+    assert ids == {"prompt_ids": prompt, "chosen_ids": learnt, "rejected_ids": learnt}
+
+
 def test_stage_one_learns_the_answer_and_its_end_only() -> None:
     for make, prompt, learnt in [
         (llama3, LLAMA3_PROMPT, [12, 1]),

@@ -104,14 +104,19 @@ def test_two_processes_train_as_one(
     model: Path, tmp_path: Path, stage: str, profile: str, full: bool
 ) -> None:
     """One process takes a step in two halves, two processes take one half each. Stage 2 adds the losses
-    `sigmoid` and `sft`; the latter is a mean over each half's tokens, and the halves are the same."""
+    `sigmoid` and `sft`; the latter is a mean over each half's tokens, and the halves are the same. Under
+    FSDP2 each process holds a half of every weight that is trained (`tests.sharded`)."""
     data = (sft_rows if stage == "sft" else pair_rows)(tmp_path / "rows")
     changes: dict[str, Any] = {"num_train_epochs": 3, "per_device_train_batch_size": 4, "full": full}
     if stage == "dpo" and profile == "ddp":  # TRL's frozen copy of the adapter has to stay out of DDP's way
         first, _ = run("sft", settings("sft", model, sft_rows(tmp_path / "first"), tmp_path / "stage1"))
         changes["adapter"] = str(first)
     values = settings(stage, model, data, tmp_path / "two", **changes)
-    printed = finish(start(stage, values, *launcher(profile)))
+    printed = finish(start(stage, values, *launcher(profile), sharded=profile == "fsdp2"))
+    if profile == "fsdp2":
+        kinds = [line for line in printed.splitlines() if line.startswith("WEIGHTS")]
+        assert len(kinds) == 6  # two processes, three steps
+        assert all(line.split()[1] == "DTensor" for line in kinds)  # the head may be whole for a while
     folder, _ = run(stage, {**values, "output": str(tmp_path / "one"), "gradient_accumulation_steps": 2})
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
     assert losses(tmp_path / "two") == pytest.approx(losses(folder), rel=1e-4)

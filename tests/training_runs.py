@@ -61,12 +61,15 @@ def run(stage: str, values: Mapping[str, Any]) -> tuple[Path, list[str]]:
     return run_dpo(make_config(DpoConfig, values), say=said.append), said
 
 
-def start(stage: str, values: Mapping[str, Any], *launcher: str) -> subprocess.Popen[str]:
-    """Trains in a process of its own (or several, with a launcher)."""
+def start(
+    stage: str, values: Mapping[str, Any], *launcher: str, sharded: bool = False
+) -> subprocess.Popen[str]:
+    """Trains in a process of its own (or several, with a launcher; then the weights may be sharded)."""
     file = Path(values["output"]).with_suffix(".yaml")
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
     file.write_text(yaml.safe_dump(plain))
-    command = [sys.executable, *launcher, "-m", f"training.{stage}", "--config", str(file)]
+    module = ["tests.sharded", stage] if sharded else [f"training.{stage}"]
+    command = [sys.executable, *launcher, "-m", *module, "--config", str(file)]
     return subprocess.Popen(
         command,
         cwd=ROOT,

@@ -189,11 +189,12 @@ def _results(run: Mapping[str, Any], output: Path) -> str:
 
 def _probe_table(run: Mapping[str, Any]) -> str:
     config, rows = run["config"], []
+    problems = run.get("probe_problems", config["probe_n"])  # a file may hold fewer
     for probe in run["probe"]:
         shares = " | ".join(f"{probe[name]:.1%}" for name in ("accuracy", "format_valid", "unfinished"))
         rows.append(f"| {probe['step']} | {shares} | {probe['tokens']:.0f} |")
     return (
-        f"Greedy replies to {config['probe_n']} problems during training, of at most "
+        f"Greedy replies to {problems} problems during training, of at most "
         f"{config['probe_max_new_tokens']} tokens:\n\n"
         "| step | right answer | valid layout | no end of turn | tokens |\n|---|---|---|---|---|\n"
         + "\n".join(rows)

@@ -21,7 +21,7 @@ from supercorrect_agent.graph import create_collecting_graph
 from supercorrect_agent.models import load_chat_model
 from supercorrect_agent.state import CollectConfig
 from supercorrect_agent.store import JsonlTraceStore, open_store
-from supercorrect_agent.types import Problem, Trace
+from supercorrect_agent.types import Problem, Trace, content_id
 from training.config import CollectionConfig
 from training.flags import run_main
 from training.pool import run_bounded
@@ -52,9 +52,9 @@ def run_collect(
     store = open_store(config.store)
     store.ensure_writable()
     # A run that failed is tried again.
-    known = {(trace.problem.id, trace.sample) for trace in store if trace.status != "error"}
+    known = {_key(trace.problem, trace.sample) for trace in store if trace.status != "error"}
     wanted = {
-        (problem.id, sample): (problem, sample) for problem in problems for sample in range(config.samples)
+        _key(problem, sample): (problem, sample) for problem in problems for sample in range(config.samples)
     }
     missing = [item for key, item in wanted.items() if key not in known]
     tally = Tally(total=len(missing), skipped=len(wanted) - len(missing))
@@ -62,6 +62,10 @@ def run_collect(
         asyncio.run(_collect(config, missing, store, tally, say, on_trace))
     say(tally.line())
     return tally.summary()
+
+
+def _key(problem: Problem, sample: int) -> tuple[str, str, int]:
+    return problem.id, content_id(problem.question), sample  # of two files, other problems may have one id
 
 
 class Tally:

@@ -8,27 +8,34 @@ reads a YAML mapping of these names; flags override the file. Any further argume
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_origin
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from supercorrect_agent.types import Record
 
 Arm = Literal["single", "review", "teacher", "retry"]
 PairFormat = Literal["inline", "literal_eq8", "whole_answer"]
 ChosenSource = Literal["teacher", "student_rewrite", "student_resample"]
+Loss = Literal[
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot",
+    "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+]  # fmt: skip
 Style = Literal["hierarchical", "plain"]
 
 
 class StageConfig(Record):
-    """What all stages share. A flag or a YAML value of ``none`` means no value."""
+    """What all stages share. A value of ``none`` means no value, and one text is a list of one."""
 
     seed: int = Field(default=0, ge=0, description="seed of sampling, shuffling and weights")
 
     @field_validator("*", mode="before")
     @classmethod
-    def _none_is_no_value(cls, value: Any) -> Any:
-        return None if isinstance(value, str) and value.lower() in {"none", "null"} else value
+    def _none_is_no_value(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str) and value.lower() in {"none", "null"}:
+            return None
+        takes_list = get_origin(cls.model_fields[str(info.field_name)].annotation) is tuple
+        return (value,) if takes_list and isinstance(value, str | Path) else value
 
 
 class CollectionConfig(StageConfig):
@@ -120,6 +127,11 @@ class DatasetConfig(StageConfig):
         default=("sandbox",), description="teachers whose corrections are right by construction"
     )
     held_out: tuple[str, ...] = Field(default=(), description="problem files whose questions are refused")
+    held_out_words: int | None = Field(
+        default=None,
+        ge=1,
+        description="refuse also what has so many words in a row in common with one (decision B7: 13)",
+    )
 
 
 class TrainConfig(StageConfig):
@@ -196,7 +208,7 @@ class DpoConfig(TrainConfig):
         default=5e-6, gt=0, description="peak; 1e-6 for full fine-tuning (paper 5.1)"
     )
     beta: float = Field(default=0.4, gt=0, description="strength of the pull to the reference (decision B6)")
-    loss_type: tuple[str, ...] = Field(
+    loss_type: tuple[Loss, ...] = Field(
         default=("sigmoid", "sft"), description="TRL losses, added up (decision B8)"
     )
     loss_weights: tuple[float, ...] = Field(default=(1.0, 1.0), description="one weight per loss")
@@ -286,6 +298,9 @@ class LoopConfig(StageConfig):
 
     folder: Path = Field(default=Path("runs/loop"), description="run folder")
     rounds: int = Field(default=1, ge=1, description="how often around, at most")
+    patience: int = Field(
+        default=0, ge=0, description="rounds in a row whose gain may be inside the noise before the loop ends"
+    )
     accelerate: str | None = Field(
         default=None, description="train under this profile: ddp, fsdp2, zero2, zero3, or a file"
     )

@@ -22,6 +22,7 @@ _NUMBER = re.compile(
     r"|(?P<plain>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s?/\s?(?P<by>\d+))?)"
 )
 _RESULT = re.compile(r"[=\u2248]")
+_ANSWER_END = re.compile(r"</\s*answer\s*:?\s*>\s*\Z", re.I)
 
 
 class Reviewed(NamedTuple):
@@ -54,11 +55,10 @@ def critique_fault(problem: Problem, reviewed: Reviewed, trusted: Collection[str
         return f"inspection: {failed[0]}"
     if critique.step is None:
         return None if right else "error missed"
-    if critique.author in trusted:
-        return None
     if right:
         return "right attempt criticised"
-    return None if round_.verdict and round_.verdict.correct else NOT_VERIFIED
+    followed = round_.verdict is not None and round_.verdict.correct
+    return None if followed or critique.author in trusted else NOT_VERIFIED
 
 
 def same_value(correction: str, own: str) -> bool:
@@ -77,6 +77,11 @@ def same_value(correction: str, own: str) -> bool:
 def read_numbers(text: str) -> list[Decimal]:
     """The numbers of a text in order: signs, decimals, thousands and fractions are read, words are not."""
     return [number for match in _NUMBER.finditer(text) if (number := _number(match, text)) is not None]
+
+
+def completes_answer(text: str) -> bool:
+    """Whether a text ends in ``</Answer>``, and with it the turn (decision B1)."""
+    return _ANSWER_END.search(text) is not None
 
 
 def fold(text: str) -> str:

@@ -79,8 +79,8 @@ def load_rows(folder: Path, split: str = "train") -> tuple[Dataset, Manifest]:
             rows = datasets.Dataset.from_parquet(glob.escape(str(path)), split=split, config_name=name)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"'{path}' cannot be read ({error}). Build it anew with `python -m training.data`; if it is the "
-            "cache that cannot be written, set HF_HOME to a folder that can."
+            f"'{path}' cannot be read ({_first_line(error)}). Build it anew with `python -m training.data`; "
+            "if it is the cache that cannot be written, set HF_HOME to a folder that can."
         ) from error
     if len(rows) != counts[split]:
         raise DataError(
@@ -100,8 +100,13 @@ def load_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"`data={folder}` is not a dataset folder ({error}). Build one with `python -m training.data`."
+            f"`data={folder}` is not a dataset folder ({_first_line(error)}). "
+            "Build one with `python -m training.data`."
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _write_splits(folder: Path, rows: Sequence[Row], splits: Iterable[str]) -> None:

@@ -20,7 +20,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from supercorrect_agent.errors import ConfigError
 from training.config import DpoConfig
 from training.data import load_manifest
 from training.flags import run_main
@@ -42,7 +41,7 @@ def run_dpo(config: DpoConfig, *, say: Say = print_line) -> Path:
     manifest = load_manifest(config.data)
     make_folder(config.output, argument="output")
 
-    from training.run import finish, is_finished, only_main, quiet, tokenize_splits, train
+    from training.run import announce, finish, is_finished, only_main, quiet, tokenize_splits, train
     from training.student import load_tokenizer
     from training.tokens import tokenize_pair
     from training.watch import Watch
@@ -56,7 +55,7 @@ def run_dpo(config: DpoConfig, *, say: Say = print_line) -> Path:
         tokenizer = load_tokenizer(model_path(config.model))
         splits = tokenize_splits(config, arguments, manifest, tokenizer, tokenize_pair)
         lengths = {split: found for split, (_, found) in splits.items()}
-        say(f"dpo: {lengths['train']}")
+        announce("dpo", config, lengths, say)
         rows = {split: found for split, (found, _) in splits.items()}
         trainer = create_dpo_trainer(config, arguments, rows, tokenizer)
         watch = Watch(config, tokenizer, say)
@@ -105,6 +104,7 @@ def create_dpo_trainer(config: DpoConfig, arguments: Any, rows: dict[str, Any], 
 
     from training.order import GlobalOrder
     from training.reference import CheckReference
+    from training.run import refusals
     from training.student import load_student, lora_config
 
     class TokenizedDPOTrainer(GlobalOrder, DPOTrainer):  # type: ignore[misc]
@@ -115,18 +115,17 @@ def create_dpo_trainer(config: DpoConfig, arguments: Any, rows: dict[str, Any], 
 
     # Under FSDP, TRL loads the reference of a full fine-tune from the base's path, without a merged adapter.
     merged = config.full and config.adapter is not None and parse_flag_from_env("ACCELERATE_USE_FSDP")
-    try:
+    model, reference = load_student(config), load_student(config) if merged else None
+    with refusals():
         trainer = TokenizedDPOTrainer(
-            model=load_student(config),
-            ref_model=load_student(config) if merged else None,
+            model=model,
+            ref_model=reference,
             args=arguments,
             train_dataset=rows["train"],
             eval_dataset=rows.get("test"),
             processing_class=tokenizer,
             peft_config=lora_config(config),
         )
-    except (ValueError, NotImplementedError) as error:
-        raise ConfigError(f"TRL refuses these settings: {error}") from error
     trainer.add_callback(CheckReference(trainer))
     return trainer
 

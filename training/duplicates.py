@@ -74,6 +74,6 @@ class Errors:
     def _alike(self, one: list[str], other: list[str]) -> bool:
         if self._near >= 1:
             return False
-        matcher = SequenceMatcher(None, one, other)
+        matcher = SequenceMatcher(None, one, other, autojunk=False)
         bounds = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)  # cheap upper bounds first
         return all(ratio() >= self._near for ratio in bounds)

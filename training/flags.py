@@ -18,7 +18,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from supercorrect_agent.errors import ConfigError, SuperCorrectError
+from training.config import LoopConfig
 from training.sources import chat_name
+from training.trl_flags import OWN_NAMES, trl_types, trl_value
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -87,14 +89,16 @@ def parse_config(kind: type[C], arguments: Sequence[str], *, program: str) -> C:
     section = getattr(kind, "section", None)
     if section:
         text = f"which section of a loop's file is meant (default {section})"
-        parser.add_argument("--section", metavar="NAME", default=section, help=text)
+        parser.add_argument("--section", metavar="NAME", help=text)
     _add_flags(parser, kind, "")
     known, rest = parser.parse_known_args(list(arguments))
     flags = vars(known)
-    path, section = flags.pop("config"), flags.pop("section", None)
+    path, named = flags.pop("config"), flags.pop("section", None)
     values = read_yaml(Path(path)) if path else {}
-    if section and isinstance(values.get(section), dict):
-        values = _own_section(kind, values, section)
+    if named and not isinstance(values.get(named), dict):
+        raise ConfigError(f"`--section {named}` is not a section of `--config {path}`. Name one of a loop's.")
+    if section and _is_loop(kind, values, named or section):
+        values = _own_section(kind, values, named or section)
     for name, value in [*flags.items(), *_extra_flags(rest)]:
         _assign(values, name.split("."), value)
     return make_config(kind, values)
@@ -115,16 +119,11 @@ def run_main(kind: type[C], run: Callable[[C], object], *, program: str) -> int:
     return 0
 
 
-def trl_fields(kind: type[BaseModel]) -> frozenset[str]:
-    """Names that TRL's configuration of this stage takes (imports TRL); empty for other stages."""
-    name: str | None = getattr(kind, "trl_config", None)
-    if name is None:
-        return frozenset()
-    import dataclasses
-
-    import trl
-
-    return frozenset(field.name for field in dataclasses.fields(getattr(trl, name)) if field.init)
+def _is_loop(kind: type[BaseModel], values: Mapping[str, Any], section: str) -> bool:
+    """Whether a file is a whole loop's: it has the section, or nothing but keys that only a loop has."""
+    if isinstance(values.get(section), dict):
+        return True
+    return set(values) <= set(LoopConfig.model_fields) and not set(values) <= set(kind.model_fields)
 
 
 def _own_section(kind: type[BaseModel], loop: Mapping[str, Any], section: str) -> dict[str, Any]:
@@ -134,18 +133,23 @@ def _own_section(kind: type[BaseModel], loop: Mapping[str, Any], section: str) -
         shared |= {"tokenizer": loop["model"], "student": chat_name(str(loop["model"]))}
     if section == "pairs":
         shared["kind"] = "preference"
-    return {**{name: shared[name] for name in shared if name in kind.model_fields}, **loop[section]}
+    return {
+        **{name: shared[name] for name in shared if name in kind.model_fields},
+        **(loop.get(section) or {}),
+    }
 
 
 def _checked_keys(kind: type[BaseModel], values: Mapping[str, Any], where: str) -> dict[str, Any]:
     checked: dict[str, Any] = {}
-    passed_on: dict[str, Any] = dict(values.get("trl") or {}) if "trl" in kind.model_fields else {}
-    for name, value in values.items():
+    passed_on: dict[str, Any] = {}
+    for key, value in _without_trl(kind, values, where).items():
+        name = OWN_NAMES.get(key, key) if hasattr(kind, "trl_config") else key
         field = kind.model_fields.get(name)
         if field is None:
-            if name not in trl_fields(kind):
+            types = trl_types(kind)
+            if name not in types:
                 raise ConfigError(_unknown(kind, name, where))
-            passed_on[name] = value
+            passed_on[name] = trl_value(name, value, types[name], where=where)
             continue
         nested = _record(field.annotation)
         is_section = nested is not None and isinstance(value, Mapping)
@@ -155,6 +159,16 @@ def _checked_keys(kind: type[BaseModel], values: Mapping[str, Any], where: str) 
     return checked
 
 
+def _without_trl(kind: type[BaseModel], values: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The values with those of the mapping ``trl`` beside them; what stands outside, as flags do, wins."""
+    if "trl" not in kind.model_fields or "trl" not in values:
+        return values
+    inner = {} if values["trl"] is None else values["trl"]
+    if not isinstance(inner, Mapping):
+        raise ConfigError(f"`{where}trl={inner!r}` is not a mapping. Write TRL's arguments as `name: value`.")
+    return {**inner, **{name: value for name, value in values.items() if name != "trl"}}
+
+
 def _record(annotation: Any) -> type[BaseModel] | None:
     """The record that a field holds, also where it may be none; None for other fields."""
     kinds = [annotation, *get_args(annotation)] if type(None) in get_args(annotation) else [annotation]
@@ -162,7 +176,7 @@ def _record(annotation: Any) -> type[BaseModel] | None:
 
 
 def _unknown(kind: type[BaseModel], name: str, where: str) -> str:
-    valid = sorted({*kind.model_fields, *trl_fields(kind)})
+    valid = sorted({*kind.model_fields, *trl_types(kind)})
     near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.0)
     return f"`{where}{name}` is not a key of {kind.__name__}. Did you mean `{where}{near[0]}`?"
 
@@ -183,7 +197,15 @@ def _add_flags(parser: argparse.ArgumentParser, kind: type[BaseModel], where: st
         text = f"{field.description or name} ({default})".replace("%", "%%")
         shape: dict[str, Any] = {"metavar": "VALUE"}
         if annotation is bool:
-            shape = {"action": argparse.BooleanOptionalAction}
+            shape = {"metavar": "BOOL", "nargs": "?", "const": True}
+            off = dict.fromkeys([f"--no-{where}{name}", f"--no-{where}{name}".replace("_", "-")])
+            parser.add_argument(
+                *off,
+                dest=f"{where}{name}",
+                action="store_false",
+                default=argparse.SUPPRESS,
+                help="the opposite",
+            )
         elif get_origin(annotation) is tuple:
             shape = {"nargs": "*", "metavar": "VALUE"}
         parser.add_argument(*spellings, dest=f"{where}{name}", default=argparse.SUPPRESS, help=text, **shape)
@@ -191,16 +213,29 @@ def _add_flags(parser: argparse.ArgumentParser, kind: type[BaseModel], where: st
 
 def _extra_flags(rest: Sequence[str]) -> list[tuple[str, Any]]:
     """Flags that are not fields (perhaps TRL's), as names with YAML-typed values; a bare flag is true."""
-    found: list[tuple[str, Any]] = []
+    found: list[tuple[str, list[Any]]] = []
     for word in rest:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
-            found.append((name.replace("-", "_"), yaml.safe_load(value) if equals else True))
+            found.append((name.replace("-", "_"), [_yaml_typed(value)] if equals else []))
         elif found:
-            found[-1] = (found[-1][0], yaml.safe_load(word))
+            found[-1][1].append(_yaml_typed(word))
         else:
             raise ConfigError(f"`{word}` is not a flag. Write `--name value`.")
-    return found
+    return [_named(name, words) for name, words in found]
+
+
+def _named(name: str, words: list[Any]) -> tuple[str, Any]:
+    if not words:
+        return (name.removeprefix("no_"), not name.startswith("no_"))
+    return (name, words if len(words) > 1 else words[0])
+
+
+def _yaml_typed(word: str) -> Any:
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError:
+        return word
 
 
 def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:

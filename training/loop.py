@@ -31,7 +31,7 @@ from training.stages import Stages, Student, read_json, write_json
 REPORT_FILE = "report.json"
 PLAIN: dict[str, Any] = {"style": "plain", "arms": ("single",)}
 # May differ when a run folder is used again: they change nothing that is there already.
-FREE = ("folder", "rounds", "serve", "num_processes")
+FREE = ("folder", "rounds", "patience", "serve", "num_processes")
 
 
 def matched_epochs(epochs: float, tokens: int, control_tokens: int) -> float:
@@ -57,9 +57,19 @@ def _settle(config: LoopConfig) -> None:
     path = config.folder / "config.json"
     wanted = config.model_dump(mode="json")
     if path.is_file():
-        _same_settings(config.folder, read_json(path), wanted, "")
+        _same_settings(config.folder, _read_settings(path), wanted, "")
     write_json(path, wanted)
     write_json(config.folder / "provenance.json", {"seed": config.seed, **provenance()})
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """The settings of the run that is there; what an earlier version did not know had its default."""
+    try:
+        return LoopConfig.model_validate(read_json(path)).model_dump(mode="json")
+    except ValueError:
+        raise ConfigError(
+            f"`{path}` is not the settings of a loop of this version. Choose another folder."
+        ) from None
 
 
 def _same_settings(folder: Path, first: Any, second: Any, name: str) -> None:
@@ -86,7 +96,7 @@ class _Loop:
         self.rounds: list[dict[str, Any]] = []
 
     def run(self) -> Path:
-        ended, stores = "", list[Path]()
+        ended, stores, in_noise = "", list[Path](), 0
         present = self._measure(self.base, self.config.folder / "dev.json")
         for number in range(1, self.config.rounds + 1):
             folder = self.config.folder / f"round{number}"
@@ -98,7 +108,8 @@ class _Loop:
                 self.student, present = candidate, measured
                 self._serve(folder)
             self._note(folder, number, candidate, decision, measured)
-            if decision is not None and decision.in_noise:
+            in_noise = in_noise + 1 if decision is not None and decision.in_noise else 0
+            if in_noise > self.config.patience:
                 ended = f"The gain of round {number} is inside the noise, so the loop ends here."
                 self.say(f"loop: {ended}")
                 break

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from supercorrect_agent.prompts import Prompt, PromptSet
 from supercorrect_agent.types import Record, Trace
+from training.held_out import HeldOut
 
 Row = dict[str, Any]
 
@@ -97,18 +98,13 @@ def prompt_versions(prompts: PromptSet) -> dict[str, str]:
     return {n.rstrip("_"): f"{p.id}@{p.version}" for n, p in named.items() if isinstance(p, Prompt)}
 
 
-def unusable(trace: Trace, held_out: frozenset[str]) -> str | None:
+def unusable(trace: Trace, held_out: HeldOut) -> str | None:
     """Why a whole trace may not be trained on, or None."""
     if trace.problem.split != "train":
         return "split"
-    if fold_question(trace.problem.question) in held_out:
+    if trace.problem.question in held_out:
         return "held out"
     return "error" if trace.status == "error" else None
-
-
-def fold_question(text: str) -> str:
-    """A question reduced to its lower-case letters and digits, to compare it with evaluation sets."""
-    return "".join(c for c in text.lower() if c.isalnum())
 
 
 def hash_texts(texts: Iterable[str]) -> hashlib._Hash:

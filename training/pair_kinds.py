@@ -12,11 +12,17 @@ from supercorrect_agent.templates import critique_prefix, splice_correction
 from supercorrect_agent.types import Alternative, Critique, Problem, Round, Solution, Trace
 from supercorrect_agent.verification import Verifier
 from training.config import ChosenSource, PairFormat
-from training.critiques import NOT_VERIFIED, Reviewed, critique_fault, same_value, turns
+from training.critiques import (
+    NOT_VERIFIED,
+    Reviewed,
+    completes_answer,
+    critique_fault,
+    same_value,
+    turns,
+)
 from training.sft_rows import correction_trace
 
 _UNIT_END = re.compile(r"</\s*(?:Correction|Step\s*\d+)\s*:?\s*>", re.I)
-_WHOLE = re.compile(r"</\s*answer\s*:?\s*>\s*\Z", re.I)
 
 
 class Pair(NamedTuple):
@@ -159,7 +165,7 @@ class PairReader:
         if solution is None:
             return "no verified solution"
         chosen, rejected = solution.raw.strip(), reviewed.attempt.raw.strip()
-        if not (_WHOLE.search(chosen) and _WHOLE.search(rejected)):
+        if not (completes_answer(chosen) and completes_answer(rejected)):
             return "no </Answer> at the end"
         prompt = turns(student_messages(self._prompts, trace.problem.question))
         return Pair("whole", prompt, "", chosen, rejected, step)

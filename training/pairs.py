@@ -23,9 +23,10 @@ from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet
 from supercorrect_agent.types import Problem, Solution, Trace
 from supercorrect_agent.verification import MathVerifier, Verifier
 from training.config import ChosenSource, PairFormat
-from training.critiques import TRUSTED_AUTHORS, reviewed_attempts
+from training.critiques import TRUSTED_AUTHORS, completes_answer, reviewed_attempts
 from training.duplicates import Errors
-from training.manifest import Ledger, Manifest, Row, fold_question, unusable
+from training.held_out import HeldOut
+from training.manifest import Ledger, Manifest, Row, unusable
 from training.pair_kinds import Pair, PairReader
 from training.rows import Candidates, Rows
 
@@ -47,6 +48,7 @@ def build_preference_dataset(
     max_rows: int | None = None,
     trusted_authors: Collection[str] = TRUSTED_AUTHORS,
     held_out: Iterable[str] = (),
+    held_out_words: int | None = None,
     verifier: Verifier | None = None,
     seed: int = 0,
 ) -> tuple[Rows, Manifest]:
@@ -72,7 +74,8 @@ def build_preference_dataset(
         test_share: Share of the problems whose rows go to the split ``test``.
         max_rows: Upper bound on rows, of both splits together.
         trusted_authors: Teachers whose corrections are right by construction.
-        held_out: Questions of evaluation sets, refused.
+        held_out: Questions of evaluation sets, refused in any spelling of case and punctuation.
+        held_out_words: Questions with so many words in a row in common with one of them are refused too.
         verifier: Grades templates and the answers that reviews state; `MathVerifier` by default.
         seed: Seed of the rows' order, and so of the choice wherever a limit cuts.
 
@@ -82,7 +85,7 @@ def build_preference_dataset(
         says whether the chosen side completes the answer.
     """
     ledger = Ledger()
-    refused = frozenset(map(fold_question, held_out))
+    refused = HeldOut(held_out, held_out_words)
     reader = PairReader(
         prompts, pair_format, chosen_source, solve_pairs, trusted_authors, verifier or MathVerifier()
     )
@@ -101,13 +104,14 @@ def build_preference_dataset(
         "pair_format": pair_format, "chosen_source": chosen_source, "solve_pairs": solve_pairs,
         "max_length_ratio": max_length_ratio, "near_duplicate": near_duplicate,
         "max_per_problem": max_per_problem, "test_share": test_share, "max_rows": max_rows,
-        "trusted_authors": sorted(trusted_authors), "held_out": len(refused), "seed": seed,
+        "trusted_authors": sorted(trusted_authors), "held_out": len(refused),
+        "held_out_words": held_out_words, "seed": seed,
     }  # fmt: skip
     return rows, ledger.close("preference", rows, prompts=prompts, tokens=0, options=options)
 
 
 def _pairs(
-    trace: Trace, refused: frozenset[str], reader: PairReader, ledger: Ledger
+    trace: Trace, refused: HeldOut, reader: PairReader, ledger: Ledger
 ) -> Iterator[tuple[Solution, Pair]]:
     ledger.traces_read += 1
     reason = unusable(trace, refused)
@@ -136,7 +140,7 @@ def _fault(problem: Problem, pair: Pair, max_length_ratio: float) -> str | None:
 
 def _add(candidates: Candidates, trace: Trace, attempt: Solution, pair: Pair) -> None:
     ids = {"problem_id": trace.problem.id, "step": pair.step, "trace_id": trace.id}
-    content = {**pair._asdict(), "ends": "</answer>" in pair.chosen.lower(), **ids}
+    content = {**pair._asdict(), "ends": completes_answer(pair.chosen), **ids}
     sides = {side: _message(pair.prefix + content[side]) for side in ("chosen", "rejected")}
     row: Row = {
         "prompt": pair.prompt, **sides,
@@ -144,7 +148,8 @@ def _add(candidates: Candidates, trace: Trace, attempt: Solution, pair: Pair) ->
     }  # fmt: skip
     judged = attempt.steps[pair.step - 1] if pair.step <= len(attempt.steps) else None
     text = f"{judged.text} {judged.key or ''}" if judged else pair.rejected
-    candidates.add(row, {"kind": pair.kind, "step": pair.step, "text": text}, content=content)
+    facts = {"kind": pair.kind, "step": pair.step, "text": text}
+    candidates.add(row, facts, content=content, question=trace.problem.question)
 
 
 def _message(text: str) -> list[dict[str, str]]:
@@ -155,12 +160,14 @@ def _distinct(
     candidates: Candidates, near_duplicate: float, max_per_problem: int | None, ledger: Ledger
 ) -> list[int]:
     """The candidates that stay, in order: the same wrong step teaches once, however often it was sampled."""
+    ledger.drop("question in train", candidates.forget_leaks())
     kept: set[int] = set()
     for numbers in candidates.by_problem():
         errors = Errors(near_duplicate, max_per_problem)
         for number in numbers:
             facts = candidates.facts(number)
-            fault = errors.fault(**facts, is_error=facts["kind"] != _FALSE_ALARM)
+            kind, step, text = facts["kind"], facts["step"], facts["text"]
+            fault = errors.fault(kind, step, text, is_error=kind != _FALSE_ALARM)
             if fault:
                 ledger.drop(fault)
             else:

@@ -41,7 +41,7 @@ def describe_run(config: TrainConfig, *, data_hash: str, global_batch: int) -> d
 
 
 def claim_folder(output: Path, run: Mapping[str, Any], *, write: bool) -> bool:
-    """Sees to it that the folder belongs to this run.
+    """Sees to it that the folder belongs to this run; a start that came to nothing leaves it free.
 
     Args:
         output: The run folder.
@@ -56,25 +56,26 @@ def claim_folder(output: Path, run: Mapping[str, Any], *, write: bool) -> bool:
     """
     record = output / STARTED_FILE
     finished = (output / RUN_FILE).is_file()
+    trained = finished or bool(_checkpoints(output))
     try:
         before = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        if finished or _checkpoints(output):
+        if trained:
             raise ConfigError(
                 f"`output={output}` holds a run without `{STARTED_FILE}`, so it cannot be continued. "
                 "Choose another folder, or delete this one."
             ) from None
-        if write:
-            replace_text(record, json.dumps(run, indent=2) + "\n")
-        return False
+        before = {}
     now = json.loads(json.dumps(run))
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if changed:
+    if changed and trained:
         told = "; ".join(f"`{name}` was {before.get(name)} and is {now.get(name)}" for name in changed[:3])
         more = f", and {len(changed) - 3} more differ" if len(changed) > 3 else ""
         raise ConfigError(
             f"`output={output}` holds another run: {told}{more}. Choose another folder, or delete this one."
         )
+    if changed and write:
+        replace_text(record, json.dumps(run, indent=2) + "\n")
     return finished
 
 

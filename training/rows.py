@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any, BinaryIO, NamedTuple, cast, overload
 
 from supercorrect_agent.errors import DataError
+from training.held_out import fold_question
 from training.manifest import Row, hash_texts
 
 
@@ -95,6 +96,8 @@ class _Key(NamedTuple):
     place: bytes
     trace_id: str
     problem_id: str
+    question: bytes
+    split: str
     number: int
 
 
@@ -111,22 +114,34 @@ class Candidates:
         self._rows, self._facts = Rows(), Rows()
         self._keys: list[_Key] = []
 
-    def add(self, row: Row, facts: dict[str, Any], *, content: Row) -> None:
-        """Adds a row, what its choice depends on, and the content that gives it its place."""
+    def add(self, row: Row, facts: dict[str, Any], *, content: Row, question: str) -> None:
+        """Adds a row, what its choice depends on, the content that gives it its place, and its question."""
         problem, trace = row["problem_id"], row["trace_id"]
-        self._keys.append(_Key(place_of(content, self._seed), trace, problem, len(self._rows)))
-        self._rows.append({**row, "split": split_of(problem, self._test_share)})
-        self._facts.append(facts)
+        place, split = place_of(content, self._seed), split_of(problem, self._test_share)
+        asked = hash_texts([fold_question(question)]).digest()
+        self._keys.append(_Key(place, trace, problem, asked, split, len(self._rows)))
+        self._rows.append({**row, "split": split})
+        self._facts.append({**facts, "split": split})
+
+    def forget_leaks(self) -> int:
+        """Forgets test rows whose question is in the training rows too, under another id; says how many."""
+        trained = {key.question for key in self._keys if key.split == "train"}
+        kept = [key for key in self._keys if key.split == "train" or key.question not in trained]
+        forgotten = len(self._keys) - len(kept)
+        self._keys = kept
+        return forgotten
 
     def ordered(self) -> list[int]:
         """The numbers of the candidates in the final order, which the order of the traces does not change."""
         return [key.number for key in sorted(self._keys)]
 
     def by_problem(self) -> Iterator[list[int]]:
-        """The same, one list a problem."""
-        for _, keys in groupby(
-            sorted(self._keys, key=lambda key: (key.problem_id, key)), lambda k: k.problem_id
-        ):
+        """The same, one list a problem: of two files, other problems may have one id."""
+
+        def problem(key: _Key) -> tuple[str, bytes]:
+            return key.problem_id, key.question
+
+        for _, keys in groupby(sorted(self._keys, key=lambda key: (problem(key), key)), problem):
             yield [key.number for key in keys]
 
     def facts(self, number: int) -> dict[str, Any]:

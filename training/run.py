@@ -30,7 +30,7 @@ from training.order import global_batch
 from training.progress import Pace, Say
 from training.provenance import provenance
 from training.resume import RUN_FILE, claim_folder, describe_run, last_checkpoint
-from training.student import copy_prompts, on_cpu
+from training.student import copy_prompts, first_line, on_cpu
 from training.tokens import Lengths, Tokenized, read_tokens, tokenize_rows
 
 LOG_FILE = "log.jsonl"
@@ -82,7 +82,22 @@ def make_arguments(kind: type[Any], values: Mapping[str, Any], manifest: Manifes
         return kind(**(values if manifest.kept_test else {**values, "eval_strategy": "no"}))
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"{kind.__name__} refuses its arguments: {error}. See TRL's documentation."
+            f"{kind.__name__} refuses its arguments: {first_line(error)}. See TRL's documentation."
+        ) from error
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Around the making of a trainer: what TRL, PEFT or a reporter refuses, in one sentence.
+
+    Raises:
+        ConfigError: Something was refused.
+    """
+    try:
+        yield
+    except (ValueError, NotImplementedError, RuntimeError, ImportError) as error:
+        raise ConfigError(
+            f"TRL refuses these settings: {first_line(error)}. Change them, or see TRL's documentation."
         ) from error
 
 
@@ -124,6 +139,16 @@ def tokenize_splits(
                 **({"max_dropped": 1.0} if split == "test" else {}),
             )  # fmt: skip
     return found
+
+
+def announce(name: str, config: TrainConfig, lengths: Mapping[str, Lengths], say: Say) -> None:
+    """Says what the rows are like, and that an evaluation that was asked for has none."""
+    say(f"{name}: {lengths['train']}")
+    if config.eval_steps is not None and "test" not in lengths:
+        say(
+            f"{name}: `eval_steps={config.eval_steps}` is unused, because `data={config.data}` has no split "
+            "`test`. Build the rows with `--test_share`."
+        )
 
 
 def train(trainer: Trainer, *, name: str, say: Say) -> dict[str, Any]:

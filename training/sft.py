@@ -38,6 +38,7 @@ def run_sft(config: SftConfig, *, say: Say = print_line) -> Path:
     from trl import SFTConfig as SftArguments
 
     from training.run import (
+        announce,
         common_arguments,
         finish,
         is_finished,
@@ -62,7 +63,7 @@ def run_sft(config: SftConfig, *, say: Say = print_line) -> Path:
         tokenizer = load_tokenizer(model_path(config.model))
         splits = tokenize_splits(config, arguments, manifest, tokenizer, tokenize_completion)
         lengths = {split: found for split, (_, found) in splits.items()}
-        say(f"sft: {lengths['train']}")
+        announce("sft", config, lengths, say)
         rows = {split: found for split, (found, _) in splits.items()}
         trainer = create_sft_trainer(config, arguments, rows, tokenizer)
         watch = Watch(config, tokenizer, say)
@@ -82,11 +83,13 @@ def create_sft_trainer(config: SftConfig, arguments: Any, rows: dict[str, Any], 
         tokenizer: The student's tokenizer.
 
     Raises:
-        ConfigError: Packing is asked for, but rows would see each other, or ``max_length`` is missing.
+        ConfigError: Packing is asked for, but rows would see each other, or ``max_length`` is missing; TRL
+            refuses the combination of settings.
     """
     from trl import SFTTrainer
 
     from training.order import GlobalOrder
+    from training.run import refusals
     from training.student import load_student, lora_config
 
     class OrderedSFTTrainer(GlobalOrder, SFTTrainer):  # type: ignore[misc]
@@ -99,14 +102,15 @@ def create_sft_trainer(config: SftConfig, arguments: Any, rows: dict[str, Any], 
         if config.max_length is None:
             raise ConfigError("`packing=true` needs the size of a sequence. Pass `--max_length` in tokens.")
         check_packing(model, tokenizer)
-    return OrderedSFTTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows["train"],
-        eval_dataset=rows.get("test"),
-        processing_class=tokenizer,
-        peft_config=lora_config(config),
-    )
+    with refusals():
+        return OrderedSFTTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows["train"],
+            eval_dataset=rows.get("test"),
+            processing_class=tokenizer,
+            peft_config=lora_config(config),
+        )
 
 
 def main() -> int:

@@ -25,7 +25,8 @@ from supercorrect_agent.types import Critique, Solution, Trace
 from supercorrect_agent.verification import MathVerifier, Verifier
 from training.config import Style
 from training.critiques import TRUSTED_AUTHORS, Reviewed, critique_fault, fold, reviewed_attempts, turns
-from training.manifest import Ledger, Manifest, Row, fold_question, unusable
+from training.held_out import HeldOut
+from training.manifest import Ledger, Manifest, Row, unusable
 from training.rows import Candidates, Rows
 
 
@@ -44,6 +45,7 @@ def build_sft_dataset(
     count_tokens: Callable[[str], int] | None = None,
     trusted_authors: Collection[str] = TRUSTED_AUTHORS,
     held_out: Iterable[str] = (),
+    held_out_words: int | None = None,
     verifier: Verifier | None = None,
     seed: int = 0,
 ) -> tuple[Rows, Manifest]:
@@ -70,6 +72,7 @@ def build_sft_dataset(
         trusted_authors: Teachers whose corrections are right by construction; another teacher's correction is
             kept only if a continuation from it reached the answer.
         held_out: Questions of evaluation sets, refused in any spelling of case and punctuation.
+        held_out_words: Questions with so many words in a row in common with one of them are refused too.
         verifier: Grades the teacher's solutions; `MathVerifier` by default.
         seed: Seed of the deterministic choice of rows.
 
@@ -85,7 +88,7 @@ def build_sft_dataset(
             f"`max_tokens={max_tokens}` needs `count_tokens`. Pass a function that counts tokens."
         )
     ledger = Ledger()
-    refused = frozenset(map(fold_question, held_out))
+    refused = HeldOut(held_out, held_out_words)
     source = _Source(
         prompts,
         style,
@@ -103,9 +106,9 @@ def build_sft_dataset(
             continue
         for row, no_error in source.rows(trace, ledger):
             facts = {"kind": row["kind"], "no_error": no_error, "text": _text_key(row)}
-            candidates.add(row, facts, content={**row, "no_error": no_error})
-    chosen = _balance(_distinct(candidates, ledger), review_share, no_error_share, ledger)
-    numbers = [number for number, _ in chosen]
+            content = {**row, "no_error": no_error}
+            candidates.add(row, facts, content=content, question=trace.problem.question)
+    numbers = _balance(_distinct(candidates, ledger), review_share, no_error_share, ledger)
     ledger.drop("max_rows", len(numbers) - len(numbers[:max_rows]))
     rows, tokens = _within(candidates.rows(numbers[:max_rows]), max_tokens, count_tokens, ledger)
     options = {
@@ -113,7 +116,8 @@ def build_sft_dataset(
         "review_share": review_share, "no_error_share": no_error_share,
         "own_solutions": own_solutions, "test_share": test_share,
         "max_rows": max_rows, "max_tokens": max_tokens,
-        "trusted_authors": sorted(trusted_authors), "held_out": len(refused), "seed": seed,
+        "trusted_authors": sorted(trusted_authors), "held_out": len(refused),
+        "held_out_words": held_out_words, "seed": seed,
     }  # fmt: skip
     return rows, ledger.close("sft", rows, prompts=prompts, tokens=tokens, options=options)
 
@@ -218,6 +222,7 @@ Choice = tuple[int, dict[str, Any]]
 
 def _distinct(candidates: Candidates, ledger: Ledger) -> list[Choice]:
     """The candidates in order, each text once."""
+    ledger.drop("question in train", candidates.forget_leaks())
     chosen: dict[str, Choice] = {}
     for number in candidates.ordered():
         facts = candidates.facts(number)
@@ -230,16 +235,26 @@ def _distinct(candidates: Candidates, ledger: Ledger) -> list[Choice]:
 
 def _balance(
     chosen: list[Choice], review_share: float | None, no_error_share: float, ledger: Ledger
-) -> list[Choice]:
-    """Drops "no error" reviews, then reviews, above their share of what stays (the order decides which)."""
-    found = sum(facts["kind"] == "review" and not facts["no_error"] for _, facts in chosen)
-    most = int(found * no_error_share / (1 - no_error_share))
-    chosen = _cap(chosen, lambda facts: bool(facts["no_error"]), most, ledger)
-    if review_share is None:
-        return chosen
-    solves = sum(facts["kind"] == "solve" for _, facts in chosen)
-    most = int(solves * review_share / (1 - review_share))
-    return _cap(chosen, lambda facts: facts["kind"] == "review", most, ledger)
+) -> list[int]:
+    """Drops "no error" reviews, then reviews, above their share of what stays of their split.
+
+    The order decides which.
+    """
+    kept: set[int] = set()
+    for split in ("train", "test"):
+        part = [(number, facts) for number, facts in chosen if facts["split"] == split]
+        found = sum(facts["kind"] == "review" and not facts["no_error"] for _, facts in part)
+        part = _cap(part, lambda facts: bool(facts["no_error"]), _most(found, no_error_share), ledger)
+        if review_share is not None:
+            solves = sum(facts["kind"] == "solve" for _, facts in part)
+            part = _cap(part, lambda facts: facts["kind"] == "review", _most(solves, review_share), ledger)
+        kept.update(number for number, _ in part)
+    return [number for number, _ in chosen if number in kept]
+
+
+def _most(others: int, share: float) -> int:
+    """How many rows may stand beside the others so that they are at most this share of all."""
+    return int(others * share / (1 - share) + 1e-9)  # an even share may come out a hair below
 
 
 def _cap(

@@ -58,7 +58,9 @@ def resolve_prompts(choice: str, model: str) -> PromptSet:
     return prompts_in(model_path(model)) if choice == "auto" else load_prompts(Path(choice))
 
 
-def load_problems(source: str, *, n: int | None = None, seed: int = 0, split: str = "train") -> list[Problem]:
+def load_problems(
+    source: str, *, n: int | None = None, seed: int = 0, split: str = "train", argument: str = "problems"
+) -> list[Problem]:
     """Problems of the sandbox (``sandbox:SPLIT``) or of a JSON Lines file.
 
     A line holds ``question`` and ``answer``, and perhaps ``solution`` (or ``reference_solution``), ``id`` and
@@ -69,13 +71,14 @@ def load_problems(source: str, *, n: int | None = None, seed: int = 0, split: st
         n: How many; of a file, a random choice that depends on ``seed``. None takes all of a file.
         seed: Seed of the sandbox's generator or of the choice.
         split: Split of a file's problems that name none.
+        argument: What the user calls the source, for messages.
 
     Raises:
         DataError: The file is missing or a line is unusable; ``n`` is missing for the sandbox.
     """
     if source.startswith("sandbox:"):
         return _sandbox_problems(source.removeprefix("sandbox:"), n, seed)
-    problems = list(_read_problems(Path(source), split))
+    problems = list(_read_problems(Path(source), split, argument))
     if not problems:
         raise DataError(
             f"`{source}` holds no problems. Write one JSON object with `question` and `answer` a line."
@@ -98,12 +101,12 @@ def _sandbox_problems(split: str, n: int | None, seed: int) -> list[Problem]:
     return generate_problems(known, n, seed=seed)
 
 
-def _read_problems(path: Path, split: str) -> Iterator[Problem]:
+def _read_problems(path: Path, split: str, argument: str) -> Iterator[Problem]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # JSON may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"`problems={path}` cannot be read ({error}). Pass a JSON Lines file, or sandbox:train."
+            f"`{argument}={path}` cannot be read ({error}). Pass a JSON Lines file, or sandbox:train."
         ) from error
     for number, line in enumerate(lines, 1):
         if line.strip():

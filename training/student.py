@@ -28,7 +28,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"No tokenizer can be loaded from `{path}` ({_first_line(error)}). {_REMEDY}"
+            f"No tokenizer can be loaded from `{path}` ({first_line(error)}). {_REMEDY}"
         ) from error
     for lacking in ("chat_template", "eos_token"):
         if getattr(tokenizer, lacking, None) is None:
@@ -54,27 +54,64 @@ def load_student(config: TrainConfig) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     path = model_path(config.model)
-    settings = {"dtype": _dtype(config), **four_bits(config), **config.trl.get("model_init_kwargs", {})}
+    given = config.trl.get("model_init_kwargs") or {}
+    settings = {"dtype": _dtype(config), **four_bits(config), **given}
     try:
         model = AutoModelForCausalLM.from_pretrained(path, **settings)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"No model can be loaded from `{path}` ({_first_line(error)}). {_REMEDY}") from error
+    except _unloadable() as error:
+        raise ModelError(f"No model can be loaded from `{path}` ({first_line(error)}). {_REMEDY}") from error
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # bitsandbytes would repack the weights at the first evaluation; no gradient passes through that
             module.support_avx512bf16_for_cpu = False
-    if config.adapter is None:
-        return model
+    if config.adapter is not None:
+        return _with_adapter(model, config.adapter, config)
+    if not config.full:
+        _check_targets(model, config.lora_target_modules)
+    return model
+
+
+def _with_adapter(model: Any, adapter: Path, config: TrainConfig) -> Any:
     from peft import PeftModel
 
-    if not (config.adapter / "adapter_config.json").is_file():
+    if not (adapter / "adapter_config.json").is_file():
         raise ModelError(
-            f"`adapter={config.adapter}` is not a LoRA adapter folder. Pass the output of training.sft."
+            f"`adapter={adapter}` is not a LoRA adapter folder. Pass the output of training.sft."
         )
-    adapted = PeftModel.from_pretrained(model, str(config.adapter), is_trainable=not config.full)
+    try:
+        adapted = PeftModel.from_pretrained(model, str(adapter), is_trainable=not config.full)
+    except _unloadable() as error:
+        raise ModelError(
+            f"`adapter={adapter}` cannot be put on `model={config.model}` ({first_line(error)}). "
+            "Pass the base it was trained on, and a folder that is whole."
+        ) from error
     if not config.full:
         return adapted
     return adapted.merge_and_unload().requires_grad_(True)  # loading the adapter froze the base
+
+
+def _check_targets(model: Any, names: str) -> None:
+    """PEFT passes over a name that no module has as long as another one has any."""
+    if names == "all-linear":
+        return
+    found = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    lacking = [name for name in _names(names) if name.rpartition(".")[2] not in found]
+    if lacking:
+        linear = {name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)}
+        raise ConfigError(
+            f"`lora_target_modules={names}`: the model has no `{lacking[0]}`. "
+            f"Choose among {', '.join(sorted(linear - {'lm_head'}))}, or pass all-linear."
+        )
+
+
+def _is_linear(module: Any) -> bool:
+    import torch
+
+    return isinstance(module, torch.nn.Linear)
+
+
+def _names(joined: str) -> list[str]:
+    return [name.strip() for name in joined.split(",") if name.strip()]
 
 
 def four_bits(config: TrainConfig) -> dict[str, Any]:
@@ -118,7 +155,7 @@ def lora_config(config: TrainConfig) -> LoraConfig | None:
 
     targets: str | list[str] = config.lora_target_modules
     if targets != "all-linear":
-        targets = [name.strip() for name in config.lora_target_modules.split(",")]
+        targets = _names(config.lora_target_modules)
     return LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
@@ -149,7 +186,15 @@ def _dtype(config: TrainConfig) -> Any:
     return torch.float32 if config.full or on_cpu(config) else torch.bfloat16
 
 
-def _first_line(error: Exception) -> str:
+def _unloadable() -> tuple[type[Exception], ...]:
+    """What transformers and PEFT raise for folders and settings of which they make nothing."""
+    from safetensors import SafetensorError
+
+    return (OSError, ValueError, TypeError, RuntimeError, ImportError, SafetensorError)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message, without its full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 

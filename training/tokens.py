@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from jinja2 import TemplateError
 from supercorrect_agent.errors import DataError
 from supercorrect_agent.models.engine import render
 from supercorrect_agent.types import Record
+from training.critiques import completes_answer
 from training.manifest import Row
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_DROPPED_SHARE = 0.01
-_ENDS = re.compile(r"</\s*answer\s*:?\s*>\s*$", re.IGNORECASE)
 
 Tokenized = dict[str, list[int]]
 
@@ -87,7 +86,7 @@ def tokenize_pair(row: Row, tokenizer: PreTrainedTokenizerBase) -> Tokenized:
                 "Build the dataset anew with `python -m training.data`."
             )
         text = content[len(row["prefix"]) :]
-        ends = _ENDS.search(text) is not None
+        ends = completes_answer(text)
         found[f"{side}_ids"] = _learnt(tokenizer, row["prompt"], given, row["prefix"], text, ends=ends)
     return found
 
@@ -212,7 +211,8 @@ def _longest_first(found: Dataset, max_length: int | None, max_dropped: float) -
 def _given(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[dict[str, str]], prefix: str) -> str:
     """The text that the student is given in use; it must begin as every reply to this prompt begins."""
     opening = _rendered(tokenizer, prompt)
-    given = _rendered(tokenizer, [*prompt, _assistant(prefix)]) if prefix else opening
+    # Many templates trim white space that stands alone: it is learnt with what follows it.
+    given = _rendered(tokenizer, [*prompt, _assistant(prefix)]) if prefix.strip() else opening
     if not given.startswith(opening):
         raise _unfit(tokenizer, f"a begun answer does not follow the generation prompt {opening[-40:]!r}")
     return given

@@ -46,13 +46,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """What belongs into ``run.json``.
 
         Returns:
-            ``probe``, a list of results with ``step``; ``alarms``, a list of `Alarm` as dicts; after stage 2
-            also ``chosen_tokens``, the mean tokens of a chosen side.
+            ``probe``, a list of results with ``step``; ``alarms``, a list of `Alarm` as dicts; with a probe
+            also ``probe_problems``, how many; after stage 2 ``chosen_tokens``, the mean of a chosen side.
         """
         found = [{"step": step, **result.model_dump()} for step, result in probes(self._log)]
         alarms = [entry["alarm"] for entry in self._log if "alarm" in entry]
         sides = {} if self._chosen_tokens is None else {"chosen_tokens": self._chosen_tokens}
-        return {"probe": found, "alarms": alarms, **sides}
+        asked = {} if self._probe is None else {"probe_problems": len(self._probe.problems)}
+        return {"probe": found, "alarms": alarms, **asked, **sides}
 
     def on_train_begin(
         self,
