@@ -1,4 +1,4 @@
-"""A training stage with its weights sharded on the CPU: ``-m tests.sharded sft --config FILE`` under a launcher.
+"""A training stage with sharded weights on the CPU: ``-m tests.sharded sft --config FILE`` under a launcher.
 
 Accelerate shards on accelerators only: on a CPU it takes an FSDP profile for plain data parallelism. Its code
 for FSDP2 and PyTorch's run on a CPU all the same (gloo); here the choice alone is put right. Each process
