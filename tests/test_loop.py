@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from supercorrect_agent.errors import ConfigError
+from supercorrect_agent.errors import ConfigError, ModelError
 from supercorrect_agent.store import JsonlTraceStore
 from supercorrect_agent.types import Record
 from tests.training_traces import make_round, make_trace
@@ -223,6 +223,7 @@ def test_a_promoted_student_is_served_and_a_refused_one_is_not(
 
     class Served(Record):
         name: str = "x"
+        url: str | None = None
         loaded: bool = True
         command: str = ""
 
@@ -233,6 +234,8 @@ def test_a_promoted_student_is_served_and_a_refused_one_is_not(
     monkeypatch.setattr(loop, "serve_adapter", serve)
     run(tmp_path, rounds=2, serve={"name": "x"}, model="models/base", **GATE)
     assert served == [tmp_path / "round1" / "dpo"]
+    run(tmp_path, rounds=2, serve={"name": "x"}, model="models/base", **GATE)
+    assert len(served) == 1  # the server may hold a later student by now
     assert GateConfig().problems == "sandbox:dev"
 
 
@@ -263,3 +266,23 @@ def test_settings_that_an_earlier_version_did_not_know_had_their_default(
     path.write_text("{")
     with pytest.raises(ConfigError, match="not the settings of a loop"):
         run(tmp_path)
+
+
+def test_a_server_that_is_down_loses_nothing(
+    stages: Stages, solved: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved |= {"round1": 40}
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ModelError("The server does not answer.")
+
+    with monkeypatch.context() as down:
+        down.setattr(loop, "serve_adapter", refuse)
+        with pytest.raises(ModelError, match="does not answer"):
+            run(tmp_path, serve={"url": "http://127.0.0.1:1"}, **GATE)
+    assert report_of(tmp_path)["rounds"][1]["promoted"] is True
+    (tmp_path / "round1" / "dpo" / "adapter_config.json").write_text('{"r": 16}')
+    stages.clear()
+    run(tmp_path, serve={"url": None}, **GATE)  # where it is served may change
+    assert [name for name, _ in stages] == ["evaluate"] * 3  # the test problems only
+    assert json.loads((tmp_path / "round1" / "serve.json").read_text())["loaded"] is False

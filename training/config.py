@@ -286,7 +286,9 @@ class ServeConfig(StageConfig):
     url: str | None = Field(
         default=None, description="running vLLM server that loads the adapter; none: write the command"
     )
-    name: str = Field(default="supercorrect", description="name under which the student is served")
+    name: str = Field(
+        default="supercorrect", pattern="^[^-]", description="name under which the student is served"
+    )
     timeout: float = Field(default=120.0, gt=0, description="seconds the server may take to load it")
 
 

@@ -106,8 +106,9 @@ class _Loop:
             decision = self._gate(folder, present, measured)
             if decision is None or decision.promoted:
                 self.student, present = candidate, measured
-                self._serve(folder)
             self._note(folder, number, candidate, decision, measured)
+            if self.student is candidate:
+                self._serve(folder)
             in_noise = in_noise + 1 if decision is not None and decision.in_noise else 0
             if in_noise > self.config.patience:
                 ended = f"The gain of round {number} is inside the noise, so the loop ends here."
@@ -163,11 +164,18 @@ class _Loop:
         return decision
 
     def _serve(self, folder: Path) -> None:
-        if self.config.serve is None:
+        """Once a round: a run that goes on must not put a former student in the place of a later one."""
+        serve, record = self.config.serve, folder / "serve.json"
+        if serve is None:
+            return
+        before = read_json(record) if record.exists() else {}
+        same = before and (before.get("name"), before.get("url")) == (serve.name, serve.url)
+        if same and (before["loaded"] or serve.url is None):
+            self.say(f"loop: {record} is there already")
             return
         where = self.student.adapter or Path(self.student.model)
-        served = serve_adapter(where, self.config.model, self.config.serve, say=self.say)
-        write_json(folder / "serve.json", served.model_dump(mode="json"))
+        served = serve_adapter(where, self.config.model, serve, say=self.say)
+        write_json(record, served.model_dump(mode="json"))
 
     def _note(
         self, folder: Path, number: int, student: Student, decision: Decision | None, measured: Path | None

@@ -109,7 +109,9 @@ def _plot_cost(axes: Axes, rounds: list[dict[str, Any]]) -> None:
     (first,) = axes.plot(places, calls, marker="o", color="C3", label="calls")
     right = axes.twinx()
     (second,) = right.plot(places, tokens, marker="s", linestyle="--", color="C4", label="tokens")
-    axes.set(title="Teacher per correct answer", ylabel="calls", ylim=(0, (max(calls, default=0) or 1) * 1.15))
+    axes.set(
+        title="Teacher per correct answer", ylabel="calls", ylim=(0, (max(calls, default=0) or 1) * 1.15)
+    )
     right.set(ylabel="tokens", ylim=(0, (max(tokens, default=0) or 1) * 1.15))
     right.spines[["top", "left"]].set_visible(False)
     axes.legend(handles=[first, second], frameon=False, loc="lower left")
