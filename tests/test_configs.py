@@ -212,6 +212,7 @@ def test_the_losses_are_those_of_trl() -> None:
         (SftConfig, ["--logging_steps", "abc"], "`logging_steps='abc'` is not valid"),
         (SftConfig, ["--weight_decay", "{a"], "`weight_decay='{a'` is not valid"),
         (SftConfig, ["--completion_only_loss", "false"], "`completion_only_loss` has no effect"),
+        (LoopConfig, ["--serve.name", ""], "`serve.name=''` is not valid"),
         (SftConfig, ["--full", "stray"], "`full='stray'` is not valid"),
         (DpoConfig, ["--loss_type", "sigmod"], "`loss_type.0='sigmod'` is not valid"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -133,6 +134,13 @@ def test_a_quantised_base_is_refused(config: ExportConfig, tmp_path: Path) -> No
 def test_an_adapter_of_another_base_is_refused(config: ExportConfig) -> None:
     with pytest.raises(ModelError, match=r"cannot be merged into .*student.*Pass the base it was trained on"):
         run_export(config.model_copy(update={"model": "sandbox"}), say=quiet)
+
+
+def test_a_torn_adapter_is_refused(config: ExportConfig, tmp_path: Path) -> None:
+    torn = shutil.copytree(config.adapter, tmp_path / "torn")
+    os.truncate(torn / "adapter_model.safetensors", 100)
+    with pytest.raises(ModelError, match=r"cannot be merged into .* \(Error while deserializing header"):
+        run_export(config.model_copy(update={"adapter": torn}), say=quiet)
 
 
 def test_a_whole_model_is_no_adapter(config: ExportConfig, base: Path) -> None:

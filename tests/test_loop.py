@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from training import stages as stages_module
 from training.config import DpoConfig, GateConfig, LoopConfig, SftConfig
 from training.folders import hold_folder
 from training.loop import matched_epochs, run_loop
+from training.rounds import plot_rounds
 from training.stages import trained_student
 
 Stages = list[tuple[str, Any]]
@@ -286,3 +288,13 @@ def test_a_server_that_is_down_loses_nothing(
     run(tmp_path, serve={"url": None}, **GATE)  # where it is served may change
     assert [name for name, _ in stages] == ["evaluate"] * 3  # the test problems only
     assert json.loads((tmp_path / "round1" / "serve.json").read_text())["loaded"] is False
+
+
+def test_a_teacher_that_is_never_asked_is_drawn_without_a_warning(tmp_path: Path) -> None:
+    """Matplotlib warns of an axis from 0 to 0."""
+    cost = {"calls": 0, "tokens": 0, "calls_per_correct": 0.0, "tokens_per_correct": 0.0}
+    rounds = [{"round": number, "accuracy": {}, "teacher": cost, "promoted": None} for number in (0, 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_rounds(rounds, tmp_path / "progress.png")
+    assert (tmp_path / "progress.png").is_file()

@@ -112,6 +112,8 @@ def _merge(path: str, config: ExportConfig) -> PreTrainedModel:
     from peft import PeftModel
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from training.student import first_line, unloadable
+
     try:
         if getattr(AutoConfig.from_pretrained(path), "quantization_config", None) is not None:
             raise ModelError(
@@ -122,10 +124,10 @@ def _merge(path: str, config: ExportConfig) -> PreTrainedModel:
         base = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
         adapted = PeftModel.from_pretrained(base, str(config.adapter))
         return adapted.merge_and_unload(safe_merge=True)  # refuses weights that are not finite
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    except unloadable() as error:
         raise ModelError(
-            f"`{config.adapter}` cannot be merged into `{path}` ({reason}). Pass the base it was trained on."
+            f"`{config.adapter}` cannot be merged into `{path}` ({first_line(error)}). "
+            "Pass the base it was trained on."
         ) from error
 
 

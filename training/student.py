@@ -58,7 +58,7 @@ def load_student(config: TrainConfig) -> PreTrainedModel:
     settings = {"dtype": _dtype(config), **four_bits(config), **given}
     try:
         model = AutoModelForCausalLM.from_pretrained(path, **settings)
-    except _unloadable() as error:
+    except unloadable() as error:
         raise ModelError(f"No model can be loaded from `{path}` ({first_line(error)}). {_REMEDY}") from error
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -80,7 +80,7 @@ def _with_adapter(model: Any, adapter: Path, config: TrainConfig) -> Any:
         )
     try:
         adapted = PeftModel.from_pretrained(model, str(adapter), is_trainable=not config.full)
-    except _unloadable() as error:
+    except unloadable() as error:
         raise ModelError(
             f"`adapter={adapter}` cannot be put on `model={config.model}` ({first_line(error)}). "
             "Pass the base it was trained on, and a folder that is whole."
@@ -186,7 +186,7 @@ def _dtype(config: TrainConfig) -> Any:
     return torch.float32 if config.full or on_cpu(config) else torch.bfloat16
 
 
-def _unloadable() -> tuple[type[Exception], ...]:
+def unloadable() -> tuple[type[Exception], ...]:
     """What transformers and PEFT raise for folders and settings of which they make nothing."""
     from safetensors import SafetensorError
 
@@ -194,8 +194,8 @@ def _unloadable() -> tuple[type[Exception], ...]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a library's message, without its full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    """The first line of a library's message, without its full stop or colon."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
 
 
 _REMEDY = "Pass a Hugging Face checkpoint folder or name, or `sandbox`."
