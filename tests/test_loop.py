@@ -254,6 +254,17 @@ def test_with_patience_a_round_in_the_noise_is_followed_by_another(
     assert third.adapter == tmp_path / "round1" / "dpo"  # the present student, not the refused one
 
 
+def test_without_a_gate_the_test_problems_give_the_rounds_and_their_plots(
+    stages: Stages, solved: dict[str, int], tmp_path: Path
+) -> None:
+    solved |= {"round1": 30, "round2": 40}
+    run(tmp_path, rounds=2)
+    rounds = report_of(tmp_path)["rounds"]
+    assert [entry["teacher"]["calls_per_correct"] for entry in rounds] == [3.0, 2.0, 1.5]
+    assert [entry["promoted"] for entry in rounds] == [None, None, None]
+    assert all((tmp_path / f"round{n}" / "progress.png").exists() for n in (1, 2))
+
+
 def test_settings_that_an_earlier_version_did_not_know_had_their_default(
     stages: Stages, tmp_path: Path
 ) -> None:

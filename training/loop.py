@@ -94,6 +94,7 @@ class _Loop:
             "base": (self.base, config.folder / "base.json", {})
         }
         self.rounds: list[dict[str, Any]] = []
+        self.candidates: dict[int, Student] = {}
 
     def run(self) -> Path:
         ended, stores, in_noise = "", list[Path](), 0
@@ -101,7 +102,7 @@ class _Loop:
         for number in range(1, self.config.rounds + 1):
             folder = self.config.folder / f"round{number}"
             stores.append(self.stages.collect(self.config.collect, self.student, folder / "traces", number))
-            candidate = self._train(folder, tuple(stores), number)
+            candidate = self.candidates[number] = self._train(folder, tuple(stores), number)
             measured = self._measure(candidate, folder / "dev.json")
             decision = self._gate(folder, present, measured)
             if decision is None or decision.promoted:
@@ -180,10 +181,11 @@ class _Loop:
     def _note(
         self, folder: Path, number: int, student: Student, decision: Decision | None, measured: Path | None
     ) -> None:
-        if measured is None:
+        if measured is None:  # without a gate, the test problems give the record at the end
             return
         if not self.rounds:
-            self.rounds.append(round_record(0, self.base, self.config.folder / "dev.json"))
+            first = "base.json" if self.config.gate is None else "dev.json"
+            self.rounds.append(round_record(0, self.base, self.config.folder / first))
         self.rounds.append(round_record(number, student, measured, folder=folder, decision=decision))
         plot_rounds(self.rounds, folder / "progress.png")
         self._write_report("")
@@ -192,6 +194,9 @@ class _Loop:
         """Puts the test problems to every student and writes what came of the loop."""
         for student, path, changes in self.students.values():
             self.stages.evaluate(student, path, **changes)
+        for number, student in self.candidates.items() if self.config.gate is None else ():
+            folder = self.config.folder / f"round{number}"
+            self._note(folder, number, student, None, folder / "dpo.json")
         self._write_report(ended)
         for name, (_, path, _) in self.students.items():
             arms = read_json(path)["arms"]
