@@ -25,7 +25,6 @@ from training.data import load_manifest
 from training.flags import run_main
 from training.folders import make_folder
 from training.progress import Say, print_line
-from training.sources import model_path
 
 
 def run_dpo(config: DpoConfig, *, say: Say = print_line) -> Path:
@@ -41,27 +40,12 @@ def run_dpo(config: DpoConfig, *, say: Say = print_line) -> Path:
     manifest = load_manifest(config.data)
     make_folder(config.output, argument="output")
 
-    from training.run import announce, finish, is_finished, only_main, quiet, tokenize_splits, train
-    from training.student import load_tokenizer
+    from training.run import quiet, run_stage
     from training.tokens import tokenize_pair
-    from training.watch import Watch
 
     with quiet():
         arguments = dpo_arguments(config, manifest)
-        say = only_main(say, arguments)
-        if is_finished(config, arguments, manifest):
-            say(f"dpo: {config.output} is finished already")
-            return config.output
-        tokenizer = load_tokenizer(model_path(config.model))
-        splits = tokenize_splits(config, arguments, manifest, tokenizer, tokenize_pair)
-        lengths = {split: found for split, (_, found) in splits.items()}
-        announce("dpo", config, lengths, say)
-        rows = {split: found for split, (found, _) in splits.items()}
-        trainer = create_dpo_trainer(config, arguments, rows, tokenizer)
-        watch = Watch(config, tokenizer, say)
-        watch.attach(trainer)
-        spent = train(trainer, name="dpo", say=say)
-        finish(trainer, config, {"data": manifest, "lengths": lengths, **spent, **watch.record()})
+        run_stage(config, arguments, manifest, tokenize_pair, create_dpo_trainer, say=say)
     return config.output
 
 

@@ -30,7 +30,8 @@ from training.order import global_batch
 from training.progress import Pace, Say
 from training.provenance import provenance
 from training.resume import RUN_FILE, claim_folder, describe_run, last_checkpoint
-from training.student import copy_prompts, first_line, on_cpu
+from training.sources import model_path
+from training.student import copy_prompts, first_line, load_tokenizer, on_cpu
 from training.tokens import Lengths, Tokenized, read_tokens, tokenize_rows
 
 LOG_FILE = "log.jsonl"
@@ -149,6 +150,46 @@ def announce(name: str, config: TrainConfig, lengths: Mapping[str, Lengths], say
             f"{name}: `eval_steps={config.eval_steps}` is unused, because `data={config.data}` has no split "
             "`test`. Build the rows with `--test_share`."
         )
+
+
+def run_stage(
+    config: TrainConfig,
+    arguments: Any,
+    manifest: Manifest,
+    tokenize: Callable[[dict[str, Any], Any], Tokenized],
+    create_trainer: Callable[..., Trainer],
+    *,
+    say: Say,
+) -> None:
+    """What both stages do once TRL's arguments are settled: tokenise, train under watch, write it all down.
+
+    Args:
+        config: The stage's settings.
+        arguments: TRL's.
+        manifest: Of the dataset folder.
+        tokenize: The stage's own of `training.tokens`.
+        create_trainer: Makes the trainer of ``config``, ``arguments``, rows by split, and the tokenizer.
+        say: Takes progress lines.
+
+    Raises:
+        SuperCorrectError: The data or the model is unusable, or the folder holds another run.
+    """
+    from training.watch import Watch
+
+    name, say = config.section, only_main(say, arguments)
+    if is_finished(config, arguments, manifest):
+        say(f"{name}: {config.output} is finished already")
+        return
+    tokenizer = load_tokenizer(model_path(config.model))
+    splits = tokenize_splits(config, arguments, manifest, tokenizer, tokenize)
+    lengths = {split: found for split, (_, found) in splits.items()}
+    announce(name, config, lengths, say)
+    rows = {split: found for split, (found, _) in splits.items()}
+    trainer = create_trainer(config, arguments, rows, tokenizer)
+    watch = Watch(config, tokenizer, say)
+    watch.attach(trainer)
+    spent = train(trainer, name=name, say=say)
+    finish(trainer, config, {"data": manifest, "lengths": lengths, **spent, **watch.record()})
 
 
 def train(trainer: Trainer, *, name: str, say: Say) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from training.data import load_manifest
 from training.flags import run_main
 from training.folders import make_folder
 from training.progress import Say, print_line
-from training.sources import model_path
 
 
 def run_sft(config: SftConfig, *, say: Say = print_line) -> Path:
@@ -37,39 +36,14 @@ def run_sft(config: SftConfig, *, say: Say = print_line) -> Path:
 
     from trl import SFTConfig as SftArguments
 
-    from training.run import (
-        announce,
-        common_arguments,
-        finish,
-        is_finished,
-        make_arguments,
-        only_main,
-        quiet,
-        tokenize_splits,
-        train,
-    )
-    from training.student import load_tokenizer
+    from training.run import common_arguments, make_arguments, quiet, run_stage
     from training.tokens import tokenize_completion
-    from training.watch import Watch
 
     with quiet():
         packing = {"packing": config.packing, "max_length": config.max_length} if config.packing else {}
         values = {**common_arguments(config, config.output), **packing}
         arguments = make_arguments(SftArguments, values, manifest)
-        say = only_main(say, arguments)
-        if is_finished(config, arguments, manifest):
-            say(f"sft: {config.output} is finished already")
-            return config.output
-        tokenizer = load_tokenizer(model_path(config.model))
-        splits = tokenize_splits(config, arguments, manifest, tokenizer, tokenize_completion)
-        lengths = {split: found for split, (_, found) in splits.items()}
-        announce("sft", config, lengths, say)
-        rows = {split: found for split, (found, _) in splits.items()}
-        trainer = create_sft_trainer(config, arguments, rows, tokenizer)
-        watch = Watch(config, tokenizer, say)
-        watch.attach(trainer)
-        spent = train(trainer, name="sft", say=say)
-        finish(trainer, config, {"data": manifest, "lengths": lengths, **spent, **watch.record()})
+        run_stage(config, arguments, manifest, tokenize_completion, create_sft_trainer, say=say)
     return config.output
 
 
