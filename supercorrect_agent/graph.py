@@ -40,7 +40,7 @@ CompiledSolveGraph = CompiledStateGraph[SolveState, CorrectionConfig, SolveInput
 CompiledCollectGraph = CompiledStateGraph[CollectState, CollectConfig, CollectInput, CollectOutput]
 
 # Node runs of the longest run there can be, since a run's context may raise max_rounds up to MAX_ROUNDS.
-SOLVE_STEPS = 3 + (MAX_ROUNDS + 1) * 3
+SOLVE_STEPS = 3 + (MAX_ROUNDS + 1) * 4
 COLLECT_STEPS = 4 + (MAX_ROUNDS + 1) * (2 * (1 + collecting.MAX_REVISIONS) + 4)
 
 COLLECTING: dict[str, Callable[..., Any]] = {
@@ -78,14 +78,18 @@ def build_supercorrect_graph(
         verifier=verifier,
         defaults=config or CorrectionConfig(),
     )
-    critic = "student_review" if teacher is None else "teacher_critique"
+    critics: dict[str, Callable[..., Any]] = (
+        {"student_review": nodes.critique}
+        if teacher is None
+        else {"student_review": nodes.student_review, "teacher_critique": nodes.critique}
+    )
     graph = SolveGraph(
         SolveState, context_schema=CorrectionConfig, input_schema=SolveInput, output_schema=SolveOutput
     )
     steps: dict[str, Callable[..., Any]] = {
         "student_solve": nodes.student_solve,
         "verify": nodes.verify,
-        critic: nodes.critique,
+        **critics,
         "student_correct": nodes.student_correct,
         "record": nodes.record,
     }
@@ -93,8 +97,9 @@ def build_supercorrect_graph(
         graph.add_node(name, as_node(name, partial(flow, solver)))
     graph.add_edge(START, "student_solve")
     graph.add_conditional_edges("student_solve", _unless_ended("verify"), ["verify", "record"])
-    graph.add_conditional_edges("verify", _unless_ended(critic), [critic, "record"])
-    graph.add_conditional_edges(critic, _unless_ended("student_correct"), ["student_correct", "record"])
+    graph.add_conditional_edges("verify", partial(nodes.after_verify, solver), [*critics, "record"])
+    for name, target in pairwise([*critics, "student_correct"]):
+        graph.add_conditional_edges(name, _unless_ended(target), [target, "record"])
     graph.add_conditional_edges("student_correct", _unless_ended("verify"), ["verify", "record"])
     graph.add_edge("record", END)
     return graph
@@ -115,6 +120,9 @@ def create_supercorrect_graph(
     It takes ``{"problem": text}`` and nothing else, so no reference answer can reach it. It returns
     ``answer``, ``solution``, ``status``, ``rounds``, ``usage`` and ``trace``. A model that fails ends the run
     with status ``error`` and whatever answer there was; it raises nothing.
+
+    With ``ask_teacher="flagged"`` the student reviews its own solution first, and the teacher is asked only
+    where that review finds an error, cannot be read, or contradicts the verifier.
 
     How a run ends: ``accepted`` (the critic finds no error in the first solution), ``corrected`` (the critic
     looked at a revision and finds no error), ``budget`` (rounds, tokens or seconds ran out first: the last

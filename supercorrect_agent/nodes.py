@@ -124,10 +124,14 @@ def verify(solver: Solver, state: SolveState, config: RunnableConfig) -> Flow[Up
     verdict = yield from _judge(solver, state["problem"], solver.student.read(text))
     update: Update
     if revision:
-        entry = close_round(
-            critique_of(state), solution=text, verdict=verdict, continuation=revision["continuation"]
+        entry = _closed(
+            state,
+            critique_of(state),
+            solution=text,
+            verdict=verdict,
+            continuation=revision["continuation"],
         )
-        update = {"history": [*state["history"], entry], "critique": {}, "revision": {}}
+        update = {"history": [*state["history"], entry], "critique": {}, "review": {}, "revision": {}}
     else:
         update = {"verdict": dump(verdict)}
     settings = run_settings(solver.defaults)
@@ -169,6 +173,14 @@ def _gate(state: SolveState, verdict: Verdict, settings: CorrectionConfig) -> En
     return _overspent(state, settings)
 
 
+def after_verify(solver: Solver, state: SolveState) -> str:
+    """Where a run goes from ``verify``."""
+    if state["ending"]:
+        return "record"
+    reviews = solver.teacher is None or run_settings(solver.defaults).ask_teacher == "flagged"
+    return "student_review" if reviews else "teacher_critique"
+
+
 def _overspent(state: SolveState, settings: CorrectionConfig, *more: Call) -> Ending:
     tokens, seconds = spent(state)
     tokens += sum(call.input_tokens + call.output_tokens for call in more)
@@ -178,6 +190,33 @@ def _overspent(state: SolveState, settings: CorrectionConfig, *more: Call) -> En
     if settings.max_seconds is not None and seconds >= settings.max_seconds:
         return ended("budget", f"{seconds:.1f} s used of max_seconds={settings.max_seconds:g}")
     return {}
+
+
+def student_review(solver: Solver, state: SolveState, config: RunnableConfig) -> Flow[Update]:
+    """Asks the student whether it doubts its own solution; where it does not, the teacher is not asked."""
+    settings = run_settings(solver.defaults)
+    solution = solver.student.read(current_text(state))
+    number = len(state["history"]) + 1
+    turn = student_turn(settings, config, number)
+    try:
+        found, call = yield from solver.student.review(state["problem"], solution, turn)
+    except Exception as failure:
+        return {"ending": ended("error", failure_text("student", failure, solver.student.model))}
+    report_critique(found, number)
+    update: Update = {"calls": [*state["calls"], dump(call)]}
+    ending = _undoubted(state, solution, found) or _overspent(state, settings, call)
+    if ending:
+        return {**update, "history": [*state["history"], close_round(found)], "ending": ending}
+    return {**update, "review": dump(found)}
+
+
+def _undoubted(state: SolveState, solution: Solution, found: Critique) -> Ending:
+    """How the student's own review ends the run; empty where the teacher is to be asked."""
+    doubted = found.found_error or not found.readable or solution.answer is None
+    if doubted or _verdict_of(state)["status"] == "incorrect":
+        return {}
+    reason = "the student's own review finds no error, and the teacher was not asked"
+    return ended("corrected" if corrections(state) else "accepted", reason)
 
 
 def critique(solver: Solver, state: SolveState, config: RunnableConfig) -> Flow[Update]:
@@ -191,13 +230,21 @@ def critique(solver: Solver, state: SolveState, config: RunnableConfig) -> Flow[
         )
     except Exception as failure:
         who, critic = ("teacher", solver.teacher) if solver.teacher else ("student", solver.student)
-        return {"ending": ended("error", failure_text(who, failure, model_of(critic)))}
+        review = state.get("review")
+        alone = [close_round(Critique.model_validate(review))] if review else []
+        ending = ended("error", failure_text(who, failure, model_of(critic)))
+        return {"history": [*state["history"], *alone], "ending": ending}
     report_critique(found, number)
     update: Update = {"calls": [*state["calls"], *map(dump, calls)]}
     ending = _after_critique(solver.student, state, solution, found) or _overspent(state, settings, *calls)
     if ending:
-        return {**update, "history": [*state["history"], close_round(found)], "ending": ending}
+        return {**update, "history": [*state["history"], _closed(state, found)], "ending": ending}
     return {**update, "critique": dump(found)}
+
+
+def _closed(state: SolveState, found: Critique, **outcome: Any) -> Update:
+    """The round of a critique with the student's own review, a key that older checkpoints lack."""
+    return close_round(found, review=state.get("review"), **outcome)
 
 
 def _find_error(
@@ -240,12 +287,17 @@ def _after_critique(student: Student, state: SolveState, solution: Solution, fou
 
 def _no_error_found(state: SolveState) -> Ending:
     done = corrections(state)
-    verdict = state["history"][-1]["verdict"] if done else state["verdict"]
-    if verdict["status"] == "incorrect":  # only a user's verifier says so
+    if _verdict_of(state)["status"] == "incorrect":  # only a user's verifier says so
         return ended(
             "stalled" if done else "unchanged", "the critic finds no error in what the verifier rejects"
         )
     return ended("corrected" if done else "accepted", "the critic finds no error")
+
+
+def _verdict_of(state: SolveState) -> dict[str, Any]:
+    """The verdict on the solution that is being worked on."""
+    verdict: dict[str, Any] = state["history"][-1]["verdict"] if corrections(state) else state["verdict"]
+    return verdict
 
 
 def student_correct(solver: Solver, state: SolveState, config: RunnableConfig) -> Flow[Update]:
@@ -263,7 +315,7 @@ def student_correct(solver: Solver, state: SolveState, config: RunnableConfig) -
         )
     except Exception as failure:
         ending = ended("error", failure_text("student", failure, solver.student.model))
-        return {"history": [*state["history"], close_round(found)], "critique": {}, "ending": ending}
+        return {"history": [*state["history"], _closed(state, found)], "critique": {}, "ending": ending}
     report_correction(solver.student, text, number, how)
     return {"revision": {"text": text, "continuation": how}, "calls": [*state["calls"], dump(call)]}
 

@@ -8,7 +8,7 @@ problem after another.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -48,6 +48,11 @@ class CorrectionConfig(BaseModel):
     keep_prefix: bool = Field(
         default=True,
         description="Continue from the verbatim steps before the error; off: write everything anew.",
+    )
+    ask_teacher: Literal["always", "flagged"] = Field(
+        default="always",
+        description="Ask the teacher about every solution (always), or only where the student's own review "
+        "finds an error or cannot be read (flagged).",
     )
 
 
@@ -130,6 +135,9 @@ class Progress(TypedDict):
     attempt: Annotated[str | None, Field(description="The student's first solution.")]
     verdict: Annotated[dict[str, Any], Field(description="The verdict on the first solution.")]
     critique: Annotated[dict[str, Any], Field(description="The critique being worked on, or empty.")]
+    review: Annotated[
+        dict[str, Any], Field(description="The student's own critique of the same solution, or empty.")
+    ]
     revision: Annotated[
         dict[str, Any], Field(description="The revised solution that is not judged yet, or empty.")
     ]
@@ -165,9 +173,6 @@ class CollectState(CollectInput, CollectOutput, Progress):
     """Everything the collecting graph keeps."""
 
     template: Annotated[str | None, Field(description="The teacher's own hierarchical solution.")]
-    review: Annotated[
-        dict[str, Any], Field(description="The student's own critique of the same step, or empty.")
-    ]
     alternatives: Annotated[
         list[dict[str, Any]], Field(description="The student's further words at the same step.")
     ]
@@ -180,4 +185,6 @@ class CollectState(CollectInput, CollectOutput, Progress):
 
 def empty_progress() -> Progress:
     """The keys of a run that has not begun."""
-    return Progress(attempt=None, verdict={}, critique={}, revision={}, history=[], calls=[], ending={})
+    return Progress(
+        attempt=None, verdict={}, critique={}, review={}, revision={}, history=[], calls=[], ending={}
+    )

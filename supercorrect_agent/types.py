@@ -163,7 +163,11 @@ class Alternative(Record):
 
 
 class Round(Record):
-    """One critique and what the student made of it. ``review`` is the student's own, on the same prefix."""
+    """One critique and what the student made of it. ``review`` is the student's own.
+
+    While collecting it is on the same prefix; in a run that asks the teacher only where the student doubts
+    itself, it came first.
+    """
 
     critique: Critique
     review: Critique | None = None

@@ -69,7 +69,7 @@ def test_solve_shows_the_steps_the_marked_error_and_the_ending(student: Any) -> 
         "Answer  \\boxed{36}",
         "sandbox",
         "✗ Step 2  42-5=36",
-        "Cause  42-5 is not 36.",
+        "Cause  Slowly: 12-5=7;7 4-1=3,3-0=3;37, so 42-5 is 37, not 36.",
         lines[7],  # the teacher's words
         "student, after the corrected step 2",
         "Answer  \\boxed{37}",
@@ -285,7 +285,7 @@ def test_a_terminal_gets_styles_and_the_error_in_red() -> None:
     live.on_event({"event": "solution", "round": 0, "text": WRONG, "answer": "36"})
     critique = {
         "step": 2,
-        "cause": "42-5 is not 36.",
+        "cause": "Slowly: 12-5=7;7 4-1=3,3-0=3;37, so 42-5 is 37, not 36.",
         "correction": "<Key>12-5=7</Key> 42-5=37",
         "author": "t",
     }

@@ -1,4 +1,4 @@
-"""Four pupils' sheets through all four arms, with every number counted by hand."""
+"""Four pupils' sheets through all five arms, with every number counted by hand."""
 
 from __future__ import annotations
 
@@ -88,6 +88,40 @@ def test_every_arm_is_scored_on_the_same_first_solutions(pupil: Pupil, tmp_path:
     assert report["arms"]["single"]["output_tokens"] == {"student": 20}
     assert report["arms"]["retry"]["output_tokens"] == {"student": 30}
     assert report["arms"]["single"]["format_valid"]["count"] == 4
+
+
+def test_asking_the_teacher_only_where_the_student_doubts_itself(pupil: Pupil, tmp_path: Path) -> None:
+    arms = ("single", "review", "teacher", "asked")
+    report = run_evaluate(make_config(tmp_path / "out.json", arms=arms), say=lambda line: None)
+    # Sure is believed, finder is helped, misser is not seen, and doubter is told that it is right.
+    assert counts(report) == {"single": 2, "review": 2, "teacher": 4, "asked": 3}
+    assert (pupil.asked.count("solution"), pupil.asked.count("review")) == (4, 4)
+    rows = {row["id"]: row for row in report["problems"]}
+    sure, finder, misser, doubter = (rows[problem.id] for problem in PROBLEMS)
+    assert [row["asked"]["teacher_calls"] for row in (sure, finder, misser, doubter)] == [0, 1, 0, 1]
+    tokens = finder["teacher"]["teacher_tokens"] + doubter["teacher"]["teacher_tokens"]
+    assert report["arms"]["asked"]["cost"] == {
+        "calls": 2,
+        "calls_per_correct": 2 / 3,
+        "tokens": tokens,
+        "tokens_per_correct": tokens / 3,
+    }
+    always = report["arms"]["teacher"]["cost"]
+    assert (always["calls"], always["calls_per_correct"]) == (4, 1.0)
+    flips = report["arms"]["asked"]["self_correction"]
+    assert (flips["corrected"]["count"], flips["corrected"]["total"]) == (1, 2)
+    assert (flips["broken"]["count"], flips["broken"]["total"]) == (0, 2)
+    # Every problem is solved and reviewed, and finder's solution continued; a call writes five tokens.
+    assert report["arms"]["asked"]["output_tokens"]["student"] == (4 + 4 + 1) * 5
+    assert "cost" not in report["arms"]["review"]
+
+
+def test_the_arm_that_asks_where_the_student_doubts_itself_can_be_run_alone(
+    pupil: Pupil, tmp_path: Path
+) -> None:
+    report = run_evaluate(make_config(tmp_path / "out.json", arms=("asked",)), say=lambda line: None)
+    assert counts(report) == {"single": 2, "asked": 3}
+    assert sorted(pupil.asked) == ["rest"] + ["review"] * 4 + ["solution"] * 4
 
 
 def test_the_file_holds_every_problem(pupil: Pupil, tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def test_the_longest_run_stays_within_the_recursion_limit() -> None:
     graph = create_supercorrect_graph(prefilling(WRONG, *rests), ScriptedTeacher(*[FOUND] * 8))
     assert isinstance(graph, CompiledStateGraph)
     assert graph.config is not None
-    assert graph.config["recursion_limit"] == 30
+    assert graph.config["recursion_limit"] == 39
     result = graph.invoke({"problem": QUESTION}, context=CorrectionConfig(max_rounds=8))
     assert (result["status"], result["answer"], len(result["rounds"])) == ("budget", "7", 8)
 
@@ -370,6 +370,7 @@ def test_schemas_are_described_and_have_no_place_for_a_reference() -> None:
     context = graph.get_context_jsonschema()
     assert context is not None
     assert context["properties"]["max_rounds"]["maximum"] == 8
+    assert context["properties"]["ask_teacher"]["enum"] == ["always", "flagged"]
     assert all(one["description"] for one in context["properties"].values())
     assert "reference" not in inspect.signature(build_supercorrect_graph).parameters
 
@@ -380,13 +381,31 @@ def test_drawing_needs_no_run() -> None:
         "__start__",
         "student_solve",
         "verify",
+        "student_review",
         "teacher_critique",
         "student_correct",
         "record",
         "__end__",
     }
-    assert ("teacher_critique", "student_correct") in {(e.source, e.target) for e in with_teacher.edges}
-    assert "student_review" in create_supercorrect_graph(scripted()).get_graph().nodes
+    shared = {
+        ("__start__", "student_solve"),
+        ("student_solve", "verify"),
+        ("student_solve", "record"),
+        ("verify", "student_review"),
+        ("verify", "record"),
+        ("student_review", "record"),
+        ("student_correct", "verify"),
+        ("student_correct", "record"),
+        ("record", "__end__"),
+    }
+    assert {(edge.source, edge.target) for edge in with_teacher.edges} == shared | {
+        ("verify", "teacher_critique"),
+        ("student_review", "teacher_critique"),
+        ("teacher_critique", "student_correct"),
+        ("teacher_critique", "record"),
+    }
+    alone = create_supercorrect_graph(scripted()).get_graph()
+    assert {(e.source, e.target) for e in alone.edges} == shared | {("student_review", "student_correct")}
 
 
 STRICT = """

@@ -31,7 +31,7 @@ def evaluation(config: Any, solved: dict[str, int]) -> dict[str, Any]:
     share = {"value": right / 40, "low": 0.0, "high": 1.0, "count": right, "total": 40}
     arm = {"accuracy": share, "output_tokens": {"student": 7}}
     cost = {"calls": 60, "tokens": 6000, "calls_per_correct": 60 / right, "tokens_per_correct": 6000 / right}
-    arms = {name: {**arm, **({"cost": cost} if name == "teacher" else {})} for name in config.arms}
+    arms = {name: {**arm, **({"cost": cost} if name in ("teacher", "asked") else {})} for name in config.arms}
     rows = [
         {"id": str(i), **{name: {"correct": i < right, "step": None} for name in arms}} for i in range(40)
     ]
@@ -92,6 +92,38 @@ def test_a_round_runs_its_stages_in_order_and_a_second_call_none(stages: Stages,
     stages.clear()
     run(tmp_path)
     assert stages == []
+
+
+def test_a_second_collection_is_by_the_first_student_and_stage_1_starts_anew_on_both(
+    stages: Stages, tmp_path: Path
+) -> None:
+    run(tmp_path, model="models/base", collect_again={"n": 5, "seed": 9})
+    assert [name for name, _ in stages][:8] == [
+        "collect",
+        "data",
+        "sft",
+        "collect",
+        "data",
+        "sft",
+        *ROUND[3:5],
+    ]
+    folder = tmp_path / "round1"
+    _, first_rows, first, again, rows, sft, pair_traces, *_ = (config for _, config in stages)
+    assert first_rows.store == (folder / "traces",)
+    assert (first.data, first.output) == (folder / "first" / "rows", folder / "first" / "sft")
+    assert (again.student, again.adapter, again.n, again.seed) == ("local:models/base", first.output, 5, 9)
+    assert rows.store == (folder / "traces", folder / "traces_again")
+    assert (sft.model, sft.adapter, sft.data) == ("models/base", None, folder / "rows")
+    assert pair_traces.adapter == folder / "sft"
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_stage_2_replays_the_rows_of_its_rounds_stage_1_on_request(
+    stages: Stages, tmp_path: Path, replay: bool
+) -> None:
+    run(tmp_path, replay=replay, rounds=2)
+    found = [config.replay for name, config in stages if name == "dpo"]
+    assert found == [tmp_path / f"round{n}" / "rows" if replay else None for n in (1, 2)]
 
 
 def test_a_stage_that_did_not_finish_is_run_again_alone(stages: Stages, tmp_path: Path) -> None:
@@ -162,7 +194,8 @@ def test_a_better_student_is_promoted_and_collects_the_next_round(
     assert stages[8][1].adapter == first_dpo
     report = report_of(tmp_path)
     assert [entry["promoted"] for entry in report["rounds"]] == [None, True, True]
-    assert [entry["teacher"]["calls_per_correct"] for entry in report["rounds"]] == [3.0, 2.0, 1.5]
+    for arm in ("teacher", "asked"):
+        assert [entry[arm]["calls_per_correct"] for entry in report["rounds"]] == [3.0, 2.0, 1.5]
     assert report["student"] == str(tmp_path / "round2" / "dpo")
     assert (tmp_path / "round2" / "progress.png").read_bytes().startswith(b"\x89PNG")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
 from supercorrect_agent.errors import TeacherError
-from supercorrect_agent.sandbox.arithmetic import apply, compare_digits, work
+from supercorrect_agent.sandbox.arithmetic import apply, compare_digits, work, work_slowly
 from supercorrect_agent.sandbox.slips import flawed_solution, flawed_works, misread
 from supercorrect_agent.sandbox.teacher import Claim, SandboxTeacher, read_claim, review_steps
 from supercorrect_agent.sandbox.world import (
@@ -53,6 +54,35 @@ def test_every_worked_result_is_exact() -> None:
             assert int(done.result) == apply(done.left, done.operator, done.right)
 
 
+@pytest.mark.parametrize(
+    ("left", "operator", "right", "facts"),
+    [
+        (47, "+", 85, "7+5=12;2 4+8=12,12+1=13;132"),
+        (95, "+", 7, "5+7=12;2 9+0=9,9+1=10;102"),
+        (497, "-", 434, "7-4=3;3 9-3=6;63 4-4=0;063"),
+        (502, "-", 308, "12-8=4;4 10-1=9,9-0=9;94 5-1=4,4-3=1;194"),
+        (48, "*", 8, "8*8=64;4 4*8=32,32+6=38;384"),
+        (408, "*", 2, "8*2=16;6 0*2=0,0+1=1;16 4*2=8;816"),
+        (297, "/", 9, "2/9=0,0*9=0,2-0=2;0 29/9=3,3*9=27,29-27=2;03 27/9=3,3*9=27,27-27=0;033"),
+    ],
+)
+def test_slow_work_does_nothing_in_the_head(left: int, operator: str, right: int, facts: str) -> None:
+    assert work_slowly(left, operator, right) == facts
+
+
+def test_every_slow_result_is_exact() -> None:
+    rng = random.Random(8)
+    for _ in range(2000):
+        for done in work_through(draw_story(rng)):
+            facts = work_slowly(done.left, done.operator, done.right)
+            assert int(facts.split(";")[-1]) == apply(done.left, done.operator, done.right)
+            for fact in re.split("[ ,]", re.sub(";[0-9]+", "", facts)):
+                claim, value = fact.split("=")
+                left, operator, right = re.split("([-+*/])", claim)
+                exact = {"/": int(left) // int(right)} if operator == "/" else {}
+                assert int(value) == exact.get(operator, apply(int(left), operator, int(right)))
+
+
 def test_a_slip_is_followed_through() -> None:
     # 7+5 is taken for 13, so the units read 3; the carry stays 1
     assert work(47, "+", 85, slip=(0, 1)).result == "133"
@@ -74,6 +104,8 @@ def test_comparison_lines_digits_up() -> None:
 def test_unknown_operator_is_named() -> None:
     with pytest.raises(ValueError, match="operator='%'"):
         work(1, "%", 2)
+    with pytest.raises(ValueError, match="operator='%'"):
+        work_slowly(1, "%", 2)
 
 
 def test_a_story_reads_back_as_it_was_told() -> None:
@@ -155,17 +187,21 @@ def test_teacher_accepts_a_right_solution() -> None:
     assert found.raw.endswith("<Answer>\\boxed{396}</Answer>")
 
 
+SUM = "Slowly: 7+5=12;2 4+8=12,12+1=13;132, so 47+85 is 132"
+PRODUCT = "Slowly: 2*3=6;6 3*3=9;96 1*3=3;396, so 132*3 is 396"
+
+
 @pytest.mark.parametrize(
     ("steps", "answer", "step", "cause"),
     [
-        (["47+85=122", "122*3=366"], "366", 1, "47+85 is not 122."),
-        (["47+85=132", "132*3=386"], "386", 2, "132*3 is not 386."),
-        (["47+58=105", "105*3=315"], "315", 1, "The story needs 47+85, not 47+58."),
-        (["47+85=132", "132+3=135"], "135", 2, "The story needs 132*3, not 132+3."),
-        (["47+85=132"], "132", 1, "The story goes on: 132*3 is missing."),
+        (["47+85=122", "122*3=366"], "366", 1, f"{SUM}, not 122."),
+        (["47+85=132", "132*3=386"], "386", 2, f"{PRODUCT}, not 386."),
+        (["47+58=105", "105*3=315"], "315", 1, f"The story needs 47+85, not 47+58. {SUM}."),
+        (["47+85=132", "132+3=135"], "135", 2, f"The story needs 132*3, not 132+3. {PRODUCT}."),
+        (["47+85=132"], "132", 1, f"The story goes on: 132*3 is missing. {PRODUCT}."),
         (["47+85=132", "132*3=396", "396+2=398"], "398", 3, "Nothing more happens in the story."),
         (["47+85=132", "132*3=396"], "369", 2, "The answer is 369, but the last value is 396."),
-        (["She has 47.", "47+85=132", "So 132*3=386"], "386", 3, "132*3 is not 386."),
+        (["She has 47.", "47+85=132", "So 132*3=386"], "386", 3, f"{PRODUCT}, not 386."),
     ],
 )
 def test_teacher_names_the_first_wrong_step_and_why(

@@ -114,9 +114,15 @@ def test_the_schemas_are_described_and_take_no_reference(server: str) -> None:
     assert given["problem"]["description"]
     returned = schemas["output_schema"]["properties"]
     assert set(returned) == {"answer", "solution", "status", "rounds", "usage", "trace"}
-    assert schemas["context_schema"]["properties"]["max_rounds"]["description"]
+    context = schemas["context_schema"]["properties"]
+    assert context["max_rounds"]["description"]
+    assert (context["ask_teacher"]["default"], context["ask_teacher"]["enum"]) == (
+        "always",
+        ["always", "flagged"],
+    )
     nodes = {node["id"] for node in drawn["nodes"]}
-    assert {"student_solve", "verify", "teacher_critique", "student_correct", "record"} <= nodes
+    assert {"student_solve", "verify", "student_review", "teacher_critique"} <= nodes
+    assert {"student_correct", "record"} <= nodes
 
 
 def test_collecting_and_chat_run_too(server: str) -> None:

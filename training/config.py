@@ -14,7 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from supercorrect_agent.types import Record
 
-Arm = Literal["single", "review", "teacher", "retry"]
+Arm = Literal["single", "review", "teacher", "asked", "retry"]
 PairFormat = Literal["inline", "literal_eq8", "whole_answer"]
 ChosenSource = Literal["teacher", "student_rewrite", "student_resample"]
 Loss = Literal[
@@ -215,6 +215,11 @@ class DpoConfig(TrainConfig):
     precompute_ref_log_probs: bool = Field(
         default=True, description="reference log-probabilities once, before"
     )
+    replay: Path | None = Field(
+        default=None, description="dataset folder of stage 1 whose rows every step goes on learning"
+    )
+    replay_batch_size: int = Field(default=8, ge=1, description="replayed rows per device and batch")
+    replay_weight: float = Field(default=1.0, gt=0, description="weight of their mean loss")
 
     alarm_chosen_drop: float = Field(
         default=0.5, gt=0, description="alarm when chosen log-probabilities fall so far, in nats per token"
@@ -255,14 +260,15 @@ class EvaluationConfig(StageConfig):
         default="sandbox", description="model: sandbox, local:PATH, vllm:NAME@URL, openai:NAME"
     )
     adapter: Path | None = Field(default=None, description="LoRA adapter folder on top of a local student")
-    teacher: str = Field(default="sandbox", description="teacher of the arm `teacher`")
+    teacher: str = Field(default="sandbox", description="teacher of the arms `teacher` and `asked`")
     prompts: str = Field(default="auto", description="auto (the student's own), default, or a TOML file")
     style: Style = Field(default="hierarchical", description="plain solves with the plain prompt")
     problems: str = Field(default="sandbox:test", description="JSON Lines file, or sandbox:SPLIT")
     n: int | None = Field(default=200, ge=1, description="number of problems; none takes a whole file")
     arms: tuple[Arm, ...] = Field(
         default=("single", "review", "teacher", "retry"),
-        description="single pass; its own review; with the teacher; wrong ones re-sampled without a critique",
+        description="single pass; its own review; with the teacher; wrong ones re-sampled without a "
+        "critique; asked: the teacher only where its own review finds an error",
     )
     max_rounds: int = Field(default=1, ge=1, le=8, description="corrections, and re-samplings, per problem")
     max_new_tokens: int = Field(default=512, ge=1, description="tokens per reply")
@@ -315,11 +321,16 @@ class LoopConfig(StageConfig):
         default=False, description="also train and measure the plain control, token for token"
     )
     collect: CollectionConfig = CollectionConfig()
+    collect_again: CollectionConfig | None = Field(
+        default=None,
+        description="second collection, by the student of stage 1, which is then trained anew on both",
+    )
     collect_pairs: CollectionConfig = CollectionConfig(write_template=False)
     rows: DatasetConfig = DatasetConfig()
     pairs: DatasetConfig = DatasetConfig(kind="preference")
     sft: SftConfig = SftConfig()
     dpo: DpoConfig = DpoConfig()
+    replay: bool = Field(default=False, description="stage 2 replays the rows of its round's stage 1")
     gate: GateConfig | None = Field(default=None, description="none promotes every round's student")
     serve: ServeConfig | None = Field(default=None, description="none serves nothing")
     evaluate: EvaluationConfig = EvaluationConfig()

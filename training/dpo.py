@@ -2,6 +2,7 @@
 
     python -m training.dpo --model sandbox --adapter runs/sft --data runs/pairs --output runs/dpo
     python -m training.dpo --model runs/sft --full --data runs/pairs --output runs/dpo
+    python -m training.dpo ... --replay runs/rows       # goes on learning 8 rows of stage 1 at every step
     accelerate launch --config_file training/accelerate/ddp.yaml -m training.dpo --config FILE
 
 The reference (paper eq. 8, "unchanged") is the student that stage 1 left, in each of the three cases:
@@ -82,16 +83,18 @@ def create_dpo_trainer(config: DpoConfig, arguments: Any, rows: dict[str, Any], 
 
     Raises:
         ConfigError: TRL refuses the combination of settings.
+        DataError: The rows to replay are unusable.
     """
     from accelerate.utils import parse_flag_from_env
     from trl import DPOTrainer
 
     from training.order import GlobalOrder
     from training.reference import CheckReference
+    from training.replay import WithReplay, load_replay
     from training.run import refusals
     from training.student import load_student, lora_config
 
-    class TokenizedDPOTrainer(GlobalOrder, DPOTrainer):  # type: ignore[misc]
+    class TokenizedDPOTrainer(WithReplay, GlobalOrder, DPOTrainer):  # type: ignore[misc]
         """TRL's trainer for tokenised rows: its own step would add EOS and a new turn (decision B1)."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
@@ -110,6 +113,8 @@ def create_dpo_trainer(config: DpoConfig, arguments: Any, rows: dict[str, Any], 
             processing_class=tokenizer,
             peft_config=lora_config(config),
         )
+    trainer.replay = load_replay(config, arguments, tokenizer)
+    trainer.replay_weight = config.replay_weight
     trainer.add_callback(CheckReference(trainer))
     return trainer
 

@@ -2,12 +2,14 @@
 
     python -m training.evaluate --student sandbox --adapter runs/sft --n 500 --output runs/sft.json
 
-The graph gets the problem's text only; answers are compared afterwards. Up to four arms answer the same
+The graph gets the problem's text only; answers are compared afterwards. Up to five arms answer the same
 problems:
 
 - ``single``: the first solution, shared by the other arms (greedy decoding, asked once);
 - ``review``: the student reviews itself and corrects what it finds;
 - ``teacher``: the teacher, who sees no reference either, names the first wrong step;
+- ``asked``: the same, but only where the student's own review (the one of ``review``) finds an error or
+  cannot be read;
 - ``retry``: the control. The first solutions that were wrong are sampled anew, without any critique, up to
   ``max_rounds`` times until one is right. It is told which are wrong, as only a perfect teacher could.
 """
@@ -28,6 +30,7 @@ from supercorrect_agent.graph import create_supercorrect_graph
 from supercorrect_agent.models import load_chat_model
 from supercorrect_agent.prompts import PromptSet
 from supercorrect_agent.state import CorrectionConfig
+from supercorrect_agent.teachers import Teacher, as_teacher
 from supercorrect_agent.templates import is_strict
 from supercorrect_agent.types import Problem, Solution, Trace
 from supercorrect_agent.verification import MathVerifier
@@ -43,6 +46,8 @@ from training.sources import is_local, load_problems, resolve_prompts, student_s
 Outcome = dict[str, Any]
 Outcomes = dict[str, Outcome]
 
+_TAUGHT: dict[Arm, str] = {"teacher": "always", "asked": "flagged"}
+
 
 def run_evaluate(config: EvaluationConfig, *, say: Say = print_line) -> dict[str, Any]:
     """Evaluates a student and writes ``config.output``.
@@ -50,9 +55,9 @@ def run_evaluate(config: EvaluationConfig, *, say: Say = print_line) -> dict[str
     Returns:
         ``arms`` (each with ``accuracy`` and its Wilson interval, ``format_valid``, ``output_tokens`` by role
         and ``errors``; those with a second pass ``self_correction``; the review also ``flagged``,
-        ``false_alarms`` and, beside a teacher, ``located``; the teacher's ``cost``: calls and tokens, read
-        and written, in all and for each correct answer), ``problems`` (every outcome), ``n``, ``seconds``,
-        ``config`` and where it was run.
+        ``false_alarms`` and, beside a teacher, ``located``; ``teacher`` and ``asked`` the teacher's
+        ``cost``: calls and tokens, read and written, in all and for each correct answer), ``problems`` (every
+        outcome), ``n``, ``seconds``, ``config`` and where it was run.
 
     Raises:
         SuperCorrectError: Problems or models are unusable, or no run succeeds at all.
@@ -103,15 +108,19 @@ async def _run_arms(config: EvaluationConfig, problems: Sequence[Problem], say: 
     if config.style == "plain":
         prompts = prompts.model_copy(update={"solve": prompts.plain})
     options: dict[str, Any] = {"seed": config.seed} if is_local(config.student) else {}
-    # The first solution is decoded greedily: the arms share it through the cache and pay for it once.
+    # First solutions and reviews are decoded greedily: arms share them through the cache and pay once.
     student = load_chat_model(student_spec(config.student, config.adapter), cache=InMemoryCache(), **options)
     scorer = _Scorer(config, say)
     arms: dict[str, Outcomes] = {}
-    critics: list[tuple[Arm, str | None]] = [("review", None), ("teacher", config.teacher)]
-    for arm, critic in critics:
-        if arm in config.arms:
-            graph = _graph(student, critic, prompts, config, max_rounds=config.max_rounds)
-            arms[arm] = await scorer.run(arm, graph, problems)
+    wanted: list[Arm] = [arm for arm in _TAUGHT if arm in config.arms]
+    teacher = as_teacher(config.teacher, prompts) if wanted else None
+    if "review" in config.arms:
+        graph = _graph(student, None, prompts, config, max_rounds=config.max_rounds)
+        arms["review"] = await scorer.run("review", graph, problems)
+    for arm in wanted:
+        settings = {"max_rounds": config.max_rounds, "ask_teacher": _TAUGHT[arm]}
+        graph = _graph(student, teacher, prompts, config, **settings)
+        arms[arm] = await scorer.run(arm, graph, problems)
     if not arms:
         graph = _graph(student, None, prompts, config, max_rounds=0)
         arms["single"] = await scorer.run("single", graph, problems)
@@ -125,7 +134,7 @@ async def _run_arms(config: EvaluationConfig, problems: Sequence[Problem], say: 
 
 
 def _graph(
-    student: Any, critic: str | None, prompts: PromptSet, config: EvaluationConfig, **settings: Any
+    student: Any, critic: Teacher | None, prompts: PromptSet, config: EvaluationConfig, **settings: Any
 ) -> Any:
     bounds = CorrectionConfig(max_new_tokens=config.max_new_tokens, **settings)
     return create_supercorrect_graph(student, critic, prompts=prompts, config=bounds)
@@ -228,8 +237,9 @@ def _add_self_correction(report: dict[str, Any], arms: Mapping[str, Outcomes]) -
             continue
         before = [outcome["correct"] for outcome in first.values()]
         report[name]["self_correction"] = self_correction(before, [outcomes[key]["correct"] for key in first])
-    if "teacher" in arms:
-        report["teacher"]["cost"] = _teacher_cost(list(arms["teacher"].values()))
+    for name in _TAUGHT:
+        if name in arms:
+            report[name]["cost"] = _teacher_cost(list(arms[name].values()))
     review, teacher = arms.get("review"), arms.get("teacher")
     if review is None:
         return

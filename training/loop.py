@@ -122,20 +122,35 @@ class _Loop:
         """Both stages of a round; remembers every student that the test problems will be put to."""
         config, stages = self.config, self.stages
         label = "" if config.rounds == 1 else f" (round {number})"
-        rows = stages.build(config.rows, folder / "rows", stores, kind="sft", tokenizer=config.model)
+        if config.collect_again is not None:
+            first = self._train_first(folder / "first", stores)
+            again = folder / "traces_again"
+            stores = (*stores, stages.collect(config.collect_again, first, again, number))
+        rows = self._build_rows(folder / "rows", stores)
         if config.control:
             plain = self._train_control(folder, stores, rows)
             self.students[f"plain SFT{label}"] = (plain, folder / "plain.json", PLAIN)
-        sft = config.sft.model_copy(update={"model": config.model, "data": rows, "output": folder / "sft"})
-        hsft = stages.train(sft)
+        hsft = self._train_sft(rows, folder / "sft")
         self.students[f"HSFT{label}"] = (hsft, folder / "hsft.json", {})
         store = stages.collect(config.collect_pairs, hsft, folder / "pair_traces", number)
         changes = {"kind": "preference", "tokenizer": hsft.model}
         pairs = stages.build(config.pairs, folder / "pairs", (store,), **changes)
         start = {"model": hsft.model, "adapter": hsft.adapter, "data": pairs, "output": folder / "dpo"}
-        student = stages.train(config.dpo.model_copy(update=start))
+        replay = {"replay": rows} if config.replay else {}
+        student = stages.train(config.dpo.model_copy(update={**start, **replay}))
         self.students[f"HSFT + DPO{label}"] = (student, folder / "dpo.json", {})
         return student
+
+    def _train_first(self, folder: Path, stores: tuple[Path, ...]) -> Student:
+        """A student that writes as stage 1 teaches, so that its errors in that form can be collected."""
+        return self._train_sft(self._build_rows(folder / "rows", stores), folder / "sft")
+
+    def _build_rows(self, output: Path, stores: tuple[Path, ...]) -> Path:
+        return self.stages.build(self.config.rows, output, stores, kind="sft", tokenizer=self.config.model)
+
+    def _train_sft(self, rows: Path, output: Path) -> Student:
+        changes = {"model": self.config.model, "data": rows, "output": output}
+        return self.stages.train(self.config.sft.model_copy(update=changes))
 
     def _train_control(self, folder: Path, stores: tuple[Path, ...], hierarchical: Path) -> Student:
         """The same problems as plain solutions, trained on as many tokens as the hierarchical rows have."""
@@ -152,7 +167,7 @@ class _Loop:
         gate = self.config.gate
         if gate is None:
             return None
-        arms = tuple(dict.fromkeys(("single", "review", "teacher", gate.arm)))
+        arms = tuple(dict.fromkeys(("single", "review", "teacher", "asked", gate.arm)))
         where = {"problems": gate.problems, "n": gate.n, "seed": gate.seed}
         return self.stages.evaluate(student, output, arms=arms, **where)
 

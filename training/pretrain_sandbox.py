@@ -1,8 +1,8 @@
 """Pre-trains the sandbox student: the skills a language model brings along, without the template's columns.
 
-The base learns to read stories, to work out columns as a drill of its own, to copy a claim, to check it by
-the inverse operation, and to review a flawed solution. It solves stories only by direct arithmetic: putting
-the columns into a solution as ``<Key>`` is what stage 1 teaches.
+The base learns to read stories, to work out columns as a drill of its own, quickly and slowly, to copy a
+claim, to check it by the inverse operation, to repair it, and to review a flawed solution. It solves stories
+only by direct arithmetic: putting the columns into a solution as ``<Key>`` is what stage 1 teaches.
 
     python -m training.pretrain_sandbox --out supercorrect_agent/sandbox/student --tokens 18000000 --seed 0
 
@@ -29,17 +29,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from supercorrect_agent.prompts import render_prompt
 from supercorrect_agent.sandbox import sandbox_prompts
-from supercorrect_agent.sandbox.arithmetic import INVERSE, OPERATORS, work
+from supercorrect_agent.sandbox.arithmetic import INVERSE, OPERATORS, work, work_slowly
 from supercorrect_agent.sandbox.slips import flawed_solution, flawed_work, flawed_works
-from supercorrect_agent.sandbox.teacher import review_steps
+from supercorrect_agent.sandbox.teacher import Claim, review_steps, write_cause
 from supercorrect_agent.sandbox.world import Event, Story, draw_story, story_split, tell_story
 from supercorrect_agent.sandbox.writing import (
-    write_answer,
     write_check,
-    write_generalized,
     write_step,
     write_steps,
 )
+from supercorrect_agent.templates import parse_solution
 
 PROMPTS = sandbox_prompts()
 BOS, USER, ASSISTANT, END, PAD = "<|bos|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
@@ -88,18 +87,30 @@ def _draw_operation(rng: random.Random) -> tuple[int, Event]:
     return story.values()[place], story.events[place]
 
 
-def column_row(rng: random.Random) -> Row:
-    """Work out one operation in columns; half of the operands are plain random numbers."""
+def _draw_drill(rng: random.Random) -> tuple[int, Event]:
+    """An operation of a story or, twice in five, of plain random numbers; now and then its inverse."""
     if rng.random() < 0.6:
         left, event = _draw_operation(rng)
     else:
         operator = rng.choice(OPERATORS)
         left, right = rng.randint(1, 999), rng.randint(1, 999) if operator in "+-" else rng.randint(2, 9)
         event = Event(operator, right)
-    if rng.random() < 0.3:
-        left, event = left, Event(INVERSE[event.operator], event.number)
+    return left, Event(INVERSE[event.operator], event.number) if rng.random() < 0.3 else event
+
+
+def column_row(rng: random.Random) -> Row:
+    """Work out one operation in columns."""
+    left, event = _draw_drill(rng)
     done = work(left, event.operator, event.number)
     return Row(f"Columns.\n{done.expression}", f"{done.key} {done.expression}={done.result}")
+
+
+def slow_row(rng: random.Random) -> Row:
+    """Work out one operation fact by fact."""
+    left, event = _draw_drill(rng)
+    done = work(left, event.operator, event.number)
+    facts = work_slowly(left, event.operator, event.number)
+    return Row(f"Slowly.\n{done.expression}", f"{facts} {done.expression}={done.result}")
 
 
 def check_row(rng: random.Random) -> Row:
@@ -109,6 +120,18 @@ def check_row(rng: random.Random) -> Row:
     claim = flawed_work(rng, left, event, 0.55)
     body, _ = write_check(need, claim.expression, claim, claim.result)
     return Row(f"Check {claim.expression}={claim.result} for {need.expression}", body)
+
+
+def repair_row(rng: random.Random) -> Row:
+    """Say what is wrong with a claim, working slowly, and put it right."""
+    left, event = _draw_operation(rng)
+    need = work(left, event.operator, event.number)
+    wrong = flawed_work(rng, left, event, 1.0)
+    while wrong.expression == need.expression and wrong.result == need.result:
+        wrong = flawed_work(rng, left, event, 1.0)
+    claim = Claim(wrong.left, wrong.operator, wrong.right, wrong.result)
+    text = f"<Cause>{write_cause(need, claim)}</Cause><Correction>{write_step(need)}</Correction>"
+    return Row(f"Repair {claim} for {need.expression}", text)
 
 
 def copy_row(rng: random.Random) -> Row:
@@ -128,11 +151,8 @@ def copy_row(rng: random.Random) -> Row:
 def solve_row(rng: random.Random) -> Row:
     """A solution in tagged steps by direct arithmetic: the base knows the tags, not the columns in them."""
     story = draw_train_story(rng)
-    done = flawed_works(rng, story, 0.08)
-    steps = write_steps([write_step(each, show_work=False) for each in done])
-    summary = f"<Generalized>{write_generalized(story.events)}</Generalized>\n"
     prompt = render_prompt(PROMPTS.solve, problem=tell_story(rng, story))
-    return Row(prompt, steps + summary + write_answer(done[-1].result))
+    return Row(prompt, flawed_solution(rng, story, 0.08, show_work=False))
 
 
 def plain_row(rng: random.Random) -> Row:
@@ -148,28 +168,23 @@ def review_row(rng: random.Random) -> Row:
     """A review of a flawed or faultless solution, up to the first wrong step's correction."""
     story = draw_train_story(rng)
     slip_rate = 0.0 if rng.random() < 0.3 else 0.35
-    if rng.random() < 0.25:
-        done = flawed_works(rng, story, slip_rate)
-        bodies, answer = [write_step(each, show_work=False) for each in done], done[-1].result
-        summary = f"<Generalized>{write_generalized(story.events)}</Generalized>\n"
-        attempt = write_steps(bodies) + summary + write_answer(answer)
-    else:
-        attempt = flawed_solution(rng, story, slip_rate)
-        bodies = [part.split("</Step")[0].split(">", 1)[1] for part in attempt.split("<Step")[1:]]
-        answer = attempt.split("\\boxed{")[1].split("}")[0]
-    trace, _ = review_steps(story, [body.split("</Key>")[-1] for body in bodies], answer)
+    attempt = flawed_solution(rng, story, slip_rate, show_work=rng.random() < 0.75)
+    read = parse_solution(attempt)
+    trace, _ = review_steps(story, [step.text for step in read.steps], read.answer)
     return Row(render_prompt(PROMPTS.review, problem=tell_story(rng, story), solution=attempt), trace)
 
 
 # Shares of rows at the beginning and at the end; in between they move along a straight line. Long reviews too
 # early drown the arithmetic they rest on.
 MIXTURE: dict[Callable[[random.Random], Row], tuple[float, float]] = {
-    column_row: (0.36, 0.16),
-    check_row: (0.36, 0.22),
-    copy_row: (0.10, 0.06),
-    solve_row: (0.09, 0.12),
-    plain_row: (0.09, 0.12),
-    review_row: (0.00, 0.32),
+    column_row: (0.30, 0.10),
+    slow_row: (0.16, 0.08),
+    check_row: (0.30, 0.18),
+    repair_row: (0.00, 0.10),
+    copy_row: (0.08, 0.04),
+    solve_row: (0.08, 0.10),
+    plain_row: (0.08, 0.10),
+    review_row: (0.00, 0.30),
 }
 
 

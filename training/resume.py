@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from supercorrect_agent.errors import ConfigError
-from training.config import TrainConfig
+from training.config import DpoConfig, TrainConfig
+from training.dataset_folder import load_manifest
 from training.folders import replace_text
 from training.sources import model_path
 
@@ -23,6 +24,7 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _FREE = {
     "output",
     "data",
+    "replay",
     "save_steps",
     "device",
     "per_device_train_batch_size",
@@ -37,6 +39,8 @@ def describe_run(config: TrainConfig, *, data_hash: str, global_batch: int) -> d
     if config.adapter is not None:
         started["adapter"] = config.adapter / "adapter_model.safetensors"
     hashes = {f"content of {name}": _hash(file) for name, file in started.items() if file.is_file()}
+    if isinstance(config, DpoConfig) and config.replay is not None:
+        hashes["replay hash"] = load_manifest(config.replay).data_hash
     return {**settings, "global batch": global_batch, "data hash": data_hash, **hashes}
 
 

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     from training.gate import Decision
     from training.stages import Student
 
-ACCURACIES = {"single": "single pass", "review": "own review", "teacher": "with teacher"}
+ACCURACIES = {
+    "single": "single pass",
+    "review": "own review",
+    "teacher": "with teacher",
+    "asked": "teacher if flagged",
+}
+COSTS = {"teacher": (", always asked", "--"), "asked": (", asked if flagged", "-")}
 FLIPS = {"corrected": "wrong to right", "broken": "right to wrong"}
 
 
@@ -35,7 +43,8 @@ def round_record(
 
     Returns:
         ``round``, ``student``, ``accuracy`` (an interval for each arm), ``corrected`` and ``broken`` (shares
-        of the student's own review), ``teacher`` (calls and tokens for each correct answer), ``promoted``,
+        of the student's own review), ``teacher`` and ``asked`` (calls and tokens for each correct answer
+        where the teacher is asked always, and only where the student doubts itself), ``promoted``,
         ``reason``, and of the folder ``collected`` (the student's first answers and what the teacher was
         asked) and ``data`` (hashes of rows and pairs).
     """
@@ -46,7 +55,7 @@ def round_record(
         "student": student.folder,
         "accuracy": {arm: arms[arm]["accuracy"] for arm in ACCURACIES if arm in arms},
         **{flip: review[flip] for flip in FLIPS if flip in review},
-        "teacher": arms.get("teacher", {}).get("cost"),
+        **{arm: arms.get(arm, {}).get("cost") for arm in COSTS},
         "promoted": None if decision is None else decision.promoted,
         "reason": None if decision is None else decision.reason,
     }
@@ -59,13 +68,18 @@ def round_record(
 
 
 def plot_rounds(rounds: list[dict[str, Any]], path: Path) -> None:
+    """Writes the picture of ``draw_rounds``."""
+    draw_rounds(rounds).savefig(path, dpi=130)
+
+
+def draw_rounds(rounds: list[dict[str, Any]]) -> Figure:
     """Three panels over the rounds: accuracy, self-correction, what the teacher costs a correct answer."""
-    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (accuracy, flips, cost) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    accuracy, flips, cost = figure.subplots(1, 3)
     for arm, label in ACCURACIES.items():
         _line(accuracy, rounds, label, [entry["accuracy"].get(arm) for entry in rounds])
     for flip, label in FLIPS.items():
@@ -80,8 +94,7 @@ def plot_rounds(rounds: list[dict[str, Any]], path: Path) -> None:
     for axes in (accuracy, flips, cost):
         axes.set_xticks([entry["round"] for entry in rounds], [_name(entry) for entry in rounds])
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    return figure
 
 
 def _line(axes: Axes, rounds: list[dict[str, Any]], label: str, shares: list[Any]) -> None:
@@ -98,23 +111,30 @@ def _line(axes: Axes, rounds: list[dict[str, Any]], label: str, shares: list[Any
 
 
 def _plot_cost(axes: Axes, rounds: list[dict[str, Any]]) -> None:
-    """Calls on the left axis, tokens on the right; each for one correct answer."""
-    known = [
-        entry for entry in rounds if entry["teacher"] and entry["teacher"]["calls_per_correct"] is not None
-    ]
-    places = [entry["round"] for entry in known]
-    calls, tokens = (
-        [entry["teacher"][f"{what}_per_correct"] for entry in known] for what in ("calls", "tokens")
-    )
-    (first,) = axes.plot(places, calls, marker="o", color="C3", label="calls")
+    """Calls on the left axis, tokens on the right; each for one correct answer, each arm in its own line."""
     right = axes.twinx()
-    (second,) = right.plot(places, tokens, marker="s", linestyle="--", color="C4", label="tokens")
-    axes.set(
-        title="Teacher per correct answer", ylabel="calls", ylim=(0, (max(calls, default=0) or 1) * 1.15)
-    )
-    right.set(ylabel="tokens", ylim=(0, (max(tokens, default=0) or 1) * 1.15))
+    handles: list[Line2D] = []
+    for side, what, marker, color in ((axes, "calls", "o", "C3"), (right, "tokens", "s", "C4")):
+        highest = 0.0
+        for arm, (label, style) in COSTS.items():
+            points = _per_correct(rounds, arm, what)
+            if points:
+                places, values = zip(*points, strict=True)
+                (line,) = side.plot(places, values, style, marker=marker, color=color, label=what + label)
+                handles.append(line)
+                highest = max(highest, *values)
+        side.set(ylabel=what, ylim=(0, (highest or 1) * 1.15))
+    axes.set_title("Teacher per correct answer")
     right.spines[["top", "left"]].set_visible(False)
-    axes.legend(handles=[first, second], frameon=False, loc="lower left")
+    if handles:
+        axes.legend(handles=handles, frameon=False, loc="lower left")
+
+
+def _per_correct(rounds: list[dict[str, Any]], arm: str, what: str) -> list[tuple[int, float]]:
+    """The rounds in which an arm was measured and solved anything, with its cost of a correct answer."""
+    costs = [(entry["round"], entry.get(arm) or {}) for entry in rounds]
+    found = [(number, cost.get(f"{what}_per_correct")) for number, cost in costs]
+    return [(number, value) for number, value in found if value is not None]
 
 
 def _name(entry: dict[str, Any]) -> str:

@@ -1,11 +1,13 @@
 """Written arithmetic, column by column, the way the sandbox's solutions and checks show it.
 
 ``7+5=12,4+8+1=13`` is the work behind ``47+85=132``: units first, carries and borrows spelled out;
-division goes from the left with remainders (``28/6=4r4,42/6=7r0``).
+division goes from the left with remainders (``28/6=4r4,42/6=7r0``). `work_slowly` writes one fact at a time
+and the digits found so far: ``7+5=12;2 4+8=12,12+1=13;132``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 OPERATORS = "+-*/"
@@ -67,6 +69,21 @@ def work(left: int, operator: str, right: int, *, slip: tuple[int, int] | None =
     return Work(left, operator, right, tuple(columns), result)
 
 
+def work_slowly(left: int, operator: str, right: int) -> str:
+    """Works out an operation one fact at a time, each column closed by the result's digits so far.
+
+    It is what one does after a slip: nothing is done in the head, neither a carry nor a remainder nor the
+    reading off. Operands as for `work`; a difference below zero has its last borrow left open.
+
+    Raises:
+        ValueError: The operator is unknown.
+    """
+    if operator not in INVERSE:
+        raise ValueError(f"`operator={operator!r}` is unknown. Use one of {', '.join(OPERATORS)}.")
+    method = {"+": _add_slowly, "-": _subtract_slowly, "*": _multiply_slowly, "/": _divide_slowly}[operator]
+    return " ".join(f"{','.join(facts)};{digits}" for facts, digits in method(left, right))
+
+
 def apply(left: int, operator: str, right: int) -> int | None:
     """The exact value, or None where it is not a non-negative integer."""
     if operator == "/":
@@ -118,6 +135,62 @@ def _divide(left: int, right: int, slip: tuple[int, int]) -> tuple[list[str], st
         columns.append(f"{part}/{right}={quotient}r{rest}")
         digits += str(quotient)
     return columns, str(int(digits)) + (f"r{rest}" if rest else "")
+
+
+Column = tuple[list[str], str]
+"""The facts of one column, and the result's digits once it is done."""
+
+
+def _add_slowly(left: int, right: int) -> Iterator[Column]:
+    digits, carry, pairs = "", 0, _digit_pairs(left, right)
+    for place, (a, b) in enumerate(pairs, 1):
+        total, facts = a + b, [f"{a}+{b}={a + b}"]
+        if carry:
+            total += 1
+            facts.append(f"{total - 1}+1={total}")
+        digits, carry = _write_digit(total, digits, last=place == len(pairs)), int(total > 9)
+        yield facts, digits
+
+
+def _subtract_slowly(left: int, right: int) -> Iterator[Column]:
+    digits, borrow = "", 0
+    for a, b in _digit_pairs(left, right):
+        lent = 10 if a - borrow - b < 0 else 0
+        top, facts = a + lent - borrow, [f"{a + lent}-1={a + lent - 1}"] if borrow else []
+        facts.append(f"{top}-{b}={top - b}")
+        digits, borrow = f"{top - b}{digits}", int(lent > 0)
+        yield facts, digits
+
+
+def _multiply_slowly(left: int, right: int) -> Iterator[Column]:
+    digits, carry, figures = "", 0, [int(figure) for figure in reversed(str(left))]
+    for place, a in enumerate(figures, 1):
+        total, facts = a * right, [f"{a}*{right}={a * right}"]
+        if carry:
+            total += carry
+            facts.append(f"{total - carry}+{carry}={total}")
+        digits, carry = _write_digit(total, digits, last=place == len(figures)), total // 10
+        yield facts, digits
+
+
+def _divide_slowly(left: int, right: int) -> Iterator[Column]:
+    digits, rest = "", 0
+    for digit in map(int, str(left)):
+        part = rest * 10 + digit
+        quotient, rest = divmod(part, right)
+        digits += str(quotient)
+        yield (
+            [
+                f"{part}/{right}={quotient}",
+                f"{quotient}*{right}={part - rest}",
+                f"{part}-{part - rest}={rest}",
+            ],
+            digits,
+        )
+
+
+def _write_digit(total: int, digits: str, *, last: bool) -> str:
+    return f"{total if last else total % 10}{digits}"
 
 
 def compare_digits(left: str, right: str) -> tuple[str, bool]:

@@ -80,11 +80,12 @@ def flawed_works(rng: random.Random, story: Story, slip_rate: float) -> list[Wor
     return done
 
 
-def flawed_solution(rng: random.Random, story: Story, slip_rate: float) -> str:
+def flawed_solution(rng: random.Random, story: Story, slip_rate: float, *, show_work: bool = True) -> str:
     """The story's solution in the hierarchical template, with about ``slip_rate`` slips a step."""
     done = flawed_works(rng, story, slip_rate)
     answer = int(done[-1].result)
     if rng.random() < slip_rate / 12:
         answer = misread(rng, answer)
+    steps = write_steps([write_step(each, show_work=show_work) for each in done])
     summary = f"<Generalized>{write_generalized(story.events)}</Generalized>\n"
-    return write_steps([write_step(each) for each in done]) + summary + write_answer(str(answer))
+    return steps + summary + write_answer(str(answer))

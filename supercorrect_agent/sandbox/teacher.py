@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from langchain_core.runnables import RunnableConfig
 
 from supercorrect_agent.errors import TeacherError
-from supercorrect_agent.sandbox.arithmetic import Work, apply
+from supercorrect_agent.sandbox.arithmetic import Work, apply, work_slowly
 from supercorrect_agent.sandbox.world import Story, read_story
 from supercorrect_agent.sandbox.writing import (
     work_through,
@@ -125,7 +125,7 @@ class _Reader:
             return f"{_plain(text)}<Evaluate>have {number} ok</Evaluate>", None
         need = self.needs[min(self.done, len(self.needs) - 1)]
         body = f"{_plain(text)}<Evaluate>need {need.expression} have {number} wrong</Evaluate>"
-        cause = f"{need.expression} is {need.result}, not {number}."
+        cause = f"{_slowly(need)}, not {number}."
         return body, Finding(index, cause, write_step(need))
 
     def _past_the_end(self, index: int, claim: Claim) -> tuple[str, Finding | None]:
@@ -143,10 +143,18 @@ def _plain(text: str) -> str:
 
 
 def write_cause(need: Work, claim: Claim) -> str:
-    """Why a claim is wrong: another operation than the story needs, or a result that does not check."""
+    """Why a claim is wrong: another operation than the story needs, or a result that does not check.
+
+    The operation is worked out slowly on the way, since the correction is only as good as that.
+    """
     if need.expression != claim.expression:
-        return f"The story needs {need.expression}, not {claim.expression}."
-    return f"{claim.expression} is not {claim.value}."
+        return f"The story needs {need.expression}, not {claim.expression}. {_slowly(need)}."
+    return f"{_slowly(need)}, not {claim.value}."
+
+
+def _slowly(need: Work) -> str:
+    facts = work_slowly(need.left, need.operator, need.right)
+    return f"Slowly: {facts}, so {need.expression} is {need.result}"
 
 
 def review_steps(story: Story, steps: list[str], answer: str | None) -> tuple[str, Finding | None]:
@@ -176,7 +184,7 @@ def review_steps(story: Story, steps: list[str], answer: str | None) -> tuple[st
 def _check_ending(reader: _Reader, last: int, answer: str | None) -> Finding | None:
     if reader.done < len(reader.needs):
         need = reader.needs[reader.done]
-        cause = f"The story goes on: {need.expression} is missing."
+        cause = f"The story goes on: {need.expression} is missing. {_slowly(need)}."
         before = write_step(reader.needs[reader.done - 1]) + " " if reader.done else ""
         return Finding(last, cause, before + write_step(need))
     number = _last_number(answer or "")
