@@ -8,7 +8,7 @@ FAST := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=671
 .PHONY: demo test install lint clean
 
 demo: $(VENV)/.ready
-	$(FAST) $(BIN)/supercorrect demo
+	$(FAST) $(BIN)/python -m benchmarks.closed_loop --quick
 
 # The tests marked `vllm` need the CPU build of vLLM, in an environment of its own; where there is none, they say so.
 test: $(VENV)/.ready

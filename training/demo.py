@@ -16,7 +16,7 @@ from rich.table import Table
 
 from supercorrect_agent.cli.screen import make_console
 from supercorrect_agent.sandbox.world import generate_problems
-from training.config import LoopConfig
+from training.config import LoopConfig, StageConfig
 from training.flags import make_config, read_yaml
 from training.folders import make_folder
 from training.loop import REPORT_FILE, run_loop
@@ -76,17 +76,26 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Path:
 
 
 def demo_config(out: Path, *, quick: bool, seed: int) -> LoopConfig:
-    """The loop's settings: the sandbox's configuration file, ``seed`` added to the seed of every stage."""
-    config = make_config(LoopConfig, read_yaml(CONFIG))
-    stages = ("collect", "collect_pairs", "rows", "pairs", "sft", "dpo", "evaluate")
-    changes: dict[str, Any] = {
-        name: (stage := getattr(config, name)).model_copy(update={"seed": stage.seed + seed})
+    """The sandbox's configuration file with shifted seeds; ``quick`` takes a twentieth of the problems."""
+    config = load_loop(CONFIG, out, seed)
+    stages = ("collect", "collect_again", "collect_pairs", "evaluate") if quick else ()
+    changes = {
+        name: stage.model_copy(update={"n": stage.n // 20})
         for name in stages
+        if (stage := getattr(config, name)) is not None
     }
-    if quick:
-        for name in ("collect", "collect_pairs", "evaluate"):
-            changes[name] = changes[name].model_copy(update={"n": changes[name].n // 20})
-    return config.model_copy(update={"folder": out, "seed": seed, **changes})
+    return config.model_copy(update=changes)
+
+
+def load_loop(path: Path, out: Path, seed: int) -> LoopConfig:
+    """The loop of a configuration file in the folder ``out``, ``seed`` added to the seed of every stage."""
+    config = make_config(LoopConfig, read_yaml(path))
+    changes = {
+        name: stage.model_copy(update={"seed": stage.seed + seed})
+        for name, stage in config
+        if isinstance(stage, StageConfig)
+    }
+    return config.model_copy(update={"folder": out, "seed": config.seed + seed, **changes})
 
 
 def find_example(seed: int) -> str:
