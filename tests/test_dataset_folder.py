@@ -200,8 +200,9 @@ def test_every_option_reaches_the_builders(tmp_path: Path) -> None:
     }  # fmt: skip
     ours: dict[str, Any] = {
         "preference": {
-            "pair_format": "literal_eq8", "chosen_source": "teacher", "solve_pairs": True,
-            "max_length_ratio": 3.0, "near_duplicate": 0.8, "max_per_problem": 1,
+            "pair_format": "literal_eq8", "chosen_source": "teacher", "pair_scope": "difference",
+            "solve_pairs": True, "max_length_ratio": 3.0, "near_duplicate": 0.8,
+            "max_per_problem": 1,
         },
         "sft": {
             "style": "hierarchical", "reviews": True, "review_share": 0.5, "no_error_share": 0.3,

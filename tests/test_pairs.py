@@ -488,7 +488,8 @@ def test_a_question_under_two_ids_is_not_in_both_splits() -> None:
 def test_pair_options_are_on_the_manifest() -> None:
     _, manifest = build_preference_dataset([make_trace(make_round())], held_out=["x", "y"])
     assert manifest.options == {
-        "pair_format": "inline", "chosen_source": "teacher", "solve_pairs": False, "max_length_ratio": 4.0,
+        "pair_format": "inline", "chosen_source": "teacher", "pair_scope": "unit",
+        "solve_pairs": False, "max_length_ratio": 4.0,
         "near_duplicate": 0.9, "max_per_problem": None, "test_share": 0.0, "max_rows": None,
         "trusted_authors": ["sandbox"], "held_out": 2, "held_out_words": None, "seed": 0,
     }  # fmt: skip

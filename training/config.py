@@ -17,6 +17,7 @@ from supercorrect_agent.types import Record
 Arm = Literal["single", "review", "teacher", "asked", "retry"]
 PairFormat = Literal["inline", "literal_eq8", "whole_answer"]
 ChosenSource = Literal["teacher", "student_rewrite", "student_resample"]
+PairScope = Literal["unit", "difference"]
 Loss = Literal[
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot",
     "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
@@ -102,6 +103,9 @@ class DatasetConfig(StageConfig):
     )
     chosen_source: ChosenSource = Field(
         default="teacher", description="whose words the chosen side holds (decision B8)"
+    )
+    pair_scope: PairScope = Field(
+        default="unit", description="how far both sides go: a whole unit, or the first word that differs"
     )
     solve_pairs: bool = Field(default=False, description="add step pairs under the solve prompt")
     max_length_ratio: float = Field(

@@ -51,8 +51,9 @@ def run_data(config: DatasetConfig, *, say: Say = print_line) -> Path:
     if config.kind == "preference":
         rows, manifest = build_preference_dataset(
             traces, prompts=prompts, pair_format=config.pair_format, chosen_source=config.chosen_source,
-            solve_pairs=config.solve_pairs, max_length_ratio=config.max_length_ratio,
-            near_duplicate=config.near_duplicate, max_per_problem=config.max_per_problem,
+            pair_scope=config.pair_scope, solve_pairs=config.solve_pairs,
+            max_length_ratio=config.max_length_ratio, near_duplicate=config.near_duplicate,
+            max_per_problem=config.max_per_problem,
             test_share=config.test_share, max_rows=config.max_rows,
             trusted_authors=config.trusted_authors, held_out=held_out,
             held_out_words=config.held_out_words, seed=config.seed,

@@ -22,12 +22,12 @@ from supercorrect_agent.inspector import speaks_of_reference
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet
 from supercorrect_agent.types import Problem, Solution, Trace
 from supercorrect_agent.verification import MathVerifier, Verifier
-from training.config import ChosenSource, PairFormat
+from training.config import ChosenSource, PairFormat, PairScope
 from training.critiques import TRUSTED_AUTHORS, completes_answer, reviewed_attempts
 from training.duplicates import Errors
 from training.held_out import HeldOut
 from training.manifest import Ledger, Manifest, Row, unusable
-from training.pair_kinds import Pair, PairReader
+from training.pair_kinds import Pair, PairReader, until_difference
 from training.rows import Candidates, Rows
 
 _FALSE_ALARM = "false alarm"
@@ -40,6 +40,7 @@ def build_preference_dataset(
     prompts: PromptSet = DEFAULT_PROMPTS,
     pair_format: PairFormat = "inline",
     chosen_source: ChosenSource = "teacher",
+    pair_scope: PairScope = "unit",
     solve_pairs: bool = False,
     max_length_ratio: float = 4.0,
     near_duplicate: float = 0.9,
@@ -64,6 +65,8 @@ def build_preference_dataset(
             ``whole_answer`` is the control without a shared prefix, and without any other kind of pair.
         chosen_source: Whose correction the chosen side holds; the student's own must have reached the answer
             (decision B8). False alarms, solve pairs and whole answers have the teacher's in any case.
+        pair_scope: ``difference`` ends both sides at the first word in which they differ, so that what
+            follows from the student's error is not rejected with it; ``unit`` keeps them whole (eq. 8).
         solve_pairs: Whether to add step pairs under the solve prompt, which protect and train the single
             pass.
         max_length_ratio: The longer side may have at most this many times the characters of the shorter
@@ -93,15 +96,17 @@ def build_preference_dataset(
     for trace in traces:
         for attempt, pair in _pairs(trace, refused, reader, ledger):
             fault = _fault(trace.problem, pair, max_length_ratio)
-            if fault:
-                ledger.drop(fault)
+            scoped = until_difference(pair) if pair_scope == "difference" else pair
+            if fault or scoped is None:
+                ledger.drop(fault or "no different word")
             else:
-                _add(candidates, trace, attempt, pair)
+                _add(candidates, trace, attempt, scoped)
     kept = _distinct(candidates, near_duplicate, max_per_problem, ledger)
     ledger.drop("max_rows", len(kept) - len(kept[:max_rows]))
     rows = candidates.rows(kept[:max_rows])
     options: dict[str, Any] = {
-        "pair_format": pair_format, "chosen_source": chosen_source, "solve_pairs": solve_pairs,
+        "pair_format": pair_format, "chosen_source": chosen_source, "pair_scope": pair_scope,
+        "solve_pairs": solve_pairs,
         "max_length_ratio": max_length_ratio, "near_duplicate": near_duplicate,
         "max_per_problem": max_per_problem, "test_share": test_share, "max_rows": max_rows,
         "trusted_authors": sorted(trusted_authors), "held_out": len(refused),
