@@ -106,7 +106,7 @@ def run_experiment(
     cores = os.cpu_count() or 1
     threads = max(1, cores // workers)
     started, clock = datetime.now(UTC), time.monotonic()
-    tasks = [Task(seed, chain) for seed in seeds for chain in chains]
+    tasks = [Task(seed, chain) for chain in chains for seed in seeds]
     try:
         return run_tasks(tasks, work, (folder, n, threads), workers)
     finally:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 BASE, PLAIN, HSFT, FINAL = "base", "plain SFT", "HSFT", "HSFT + DPO"
-REPLAY, CHOSEN, WHOLE, LITERAL = "replay only", "SFT on chosen", "whole-answer DPO", "DPO, literal pairs"
+REPLAY, CHOSEN, WHOLE = "replay only", "SFT on chosen", "whole-answer DPO"
+UNIT, LITERAL = "DPO, whole units", "DPO, literal pairs"
 ROUNDS = 3
 
 
@@ -28,12 +29,16 @@ class Control:
         return Path("controls") / re.sub(r"\W+", "-", self.name.lower())
 
 
+UNITS = {"pair_scope": "unit"}
 CONTROLS = (
     Control(REPLAY, dpo={"loss_type": ("sft",), "loss_weights": (0.0,)}),
-    Control(CHOSEN, dpo={"loss_type": ("sft",), "loss_weights": (1.0,)}),
-    Control(WHOLE, pairs={"pair_format": "whole_answer"}),
-    Control(LITERAL, pairs={"pair_format": "literal_eq8"}),
+    Control(CHOSEN, pairs=UNITS, dpo={"loss_type": ("sft",), "loss_weights": (1.0,)}),
+    Control(WHOLE, pairs={"pair_format": "whole_answer", **UNITS}),
+    Control(UNIT, pairs=UNITS),
+    Control(LITERAL, pairs={"pair_format": "literal_eq8", **UNITS}),
 )
+"""The main run's own pairs are inline and end at the first word that differs; these hold whole units."""
+
 STUDENTS = (BASE, PLAIN, HSFT, *(control.name for control in CONTROLS), FINAL)
 COMPARED = {HSFT: "hsft", FINAL: "dpo"}
 """The students of the smaller parts, unseen shapes and critique against retry, and their files there."""

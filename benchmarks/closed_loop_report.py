@@ -112,7 +112,8 @@ def _students(part: Part) -> Lines:
         *(f"- {name}: {_by_seed(part, name)}" for name in names),
         "", "## Stage 2 against its controls", "",
         "All start from HSFT and take as many optimiser steps, with the same replayed rows of stage 1, seed "
-        f"and rates. *{REPLAY}* has no preference loss.", "",
+        f"and rates. *{REPLAY}* has no preference loss. The pairs of *{FINAL}* are inline and end at the "
+        "first word in which the sides differ; all others hold whole units.", "",
         *_against_replay(part), "",
         f"{FINAL} against every other student (plain SFT has a single pass only):", "",
         *_against_final(part), "",

@@ -18,18 +18,19 @@ from training.progress import Say
 from training.stages import Stages, Student, read_json, trained_student
 
 SEED_STEP = 10_000
+FULL_CONFIG = CONFIG.with_name("sandbox_full.yaml")
 LOOP_CONFIG = CONFIG.with_name("sandbox_loop.yaml")
 ARMS = ("single", "review", "teacher")
 
 
 def main_config(folder: Path, seed: int, n: int) -> LoopConfig:
     """One round with the plain control; the test problems are the seed's own."""
-    return _config(CONFIG, folder / "main", seed, n, ARMS).model_copy(update={"rounds": 1})
+    return _config(FULL_CONFIG, folder / "main", seed, n, ARMS).model_copy(update={"rounds": 1})
 
 
 def rounds_config(folder: Path, seed: int, n: int) -> LoopConfig:
     """All rounds, whatever the gate says of one, on the same test problems as the main chain."""
-    changes = {"rounds": ROUNDS, "patience": ROUNDS}
+    changes = {"rounds": ROUNDS, "patience": ROUNDS, "evaluate_stage1": False}
     return _config(LOOP_CONFIG, folder / "rounds", seed, n, (*ARMS, "asked")).model_copy(update=changes)
 
 

@@ -126,6 +126,13 @@ def test_stage_2_replays_the_rows_of_its_rounds_stage_1_on_request(
     assert found == [tmp_path / f"round{n}" / "rows" if replay else None for n in (1, 2)]
 
 
+def test_stage_1_need_not_be_measured(stages: Stages, tmp_path: Path) -> None:
+    run(tmp_path, evaluate_stage1=False)
+    assert list(json.loads((tmp_path / "report.json").read_text())["files"]) == ["base", "HSFT + DPO"]
+    run(tmp_path)  # it may be later
+    assert list(json.loads((tmp_path / "report.json").read_text())["files"]) == ["base", "HSFT", "HSFT + DPO"]
+
+
 def test_a_stage_that_did_not_finish_is_run_again_alone(stages: Stages, tmp_path: Path) -> None:
     run(tmp_path)
     stages.clear()

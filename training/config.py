@@ -338,3 +338,6 @@ class LoopConfig(StageConfig):
     gate: GateConfig | None = Field(default=None, description="none promotes every round's student")
     serve: ServeConfig | None = Field(default=None, description="none serves nothing")
     evaluate: EvaluationConfig = EvaluationConfig()
+    evaluate_stage1: bool = Field(
+        default=True, description="put the test problems to the students of stage 1, too"
+    )

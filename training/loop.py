@@ -31,7 +31,7 @@ from training.stages import Stages, Student, read_json, write_json
 REPORT_FILE = "report.json"
 PLAIN: dict[str, Any] = {"style": "plain", "arms": ("single",)}
 # May differ when a run folder is used again: they change nothing that is there already.
-FREE = ("folder", "rounds", "patience", "serve", "num_processes")
+FREE = ("folder", "rounds", "patience", "serve", "num_processes", "evaluate_stage1")
 
 
 def matched_epochs(epochs: float, tokens: int, control_tokens: int) -> float:
@@ -131,7 +131,8 @@ class _Loop:
             plain = self._train_control(folder, stores, rows)
             self.students[f"plain SFT{label}"] = (plain, folder / "plain.json", PLAIN)
         hsft = self._train_sft(rows, folder / "sft")
-        self.students[f"HSFT{label}"] = (hsft, folder / "hsft.json", {})
+        if config.evaluate_stage1:
+            self.students[f"HSFT{label}"] = (hsft, folder / "hsft.json", {})
         store = stages.collect(config.collect_pairs, hsft, folder / "pair_traces", number)
         changes = {"kind": "preference", "tokenizer": hsft.model}
         pairs = stages.build(config.pairs, folder / "pairs", (store,), **changes)
