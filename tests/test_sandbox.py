@@ -9,7 +9,7 @@ import pytest
 
 from supercorrect_agent.errors import TeacherError
 from supercorrect_agent.sandbox.arithmetic import apply, compare_digits, work, work_slowly
-from supercorrect_agent.sandbox.slips import flawed_solution, flawed_works, misread
+from supercorrect_agent.sandbox.slips import flawed_solution, flawed_works, misread, misread_events
 from supercorrect_agent.sandbox.teacher import Claim, SandboxTeacher, read_claim, review_steps
 from supercorrect_agent.sandbox.world import (
     SPLITS,
@@ -167,7 +167,8 @@ def test_check_uses_the_inverse_operation() -> None:
     need = work(517, "-", 138)
     claim = work(517, "-", 138, slip=(2, 1))
     text, holds = write_check(need, claim.expression, claim, "479")
-    assert text == "need 517-138 have 517-138 same 479+138:9+8=17,7+3+1=11,4+1+1=6 617 0=0,6#5,1=1,7=7 wrong"
+    compared = "517-138 have 517-138 same 479+138:9+8=17,7+3+1=11,4+1+1=6 617 0=0,6#5,1=1,7=7 wrong"
+    assert text == f"Take away 138. need {compared}"
     assert not holds
 
 
@@ -250,6 +251,18 @@ def test_flawed_work_slips_about_as_often_as_asked() -> None:
     wrong = sum(flawed_works(rng, story, 0.5)[-1].result != "103" for _ in range(400))
     assert 200 < wrong < 380
     assert all(misread(rng, 47) != 47 for _ in range(200))
+
+
+def test_a_careless_reader_leaves_out_repeats_or_mixes_up_what_happens() -> None:
+    story = Story(47, (Event("+", 85), Event("*", 3), Event("-", 29)))
+    rng = random.Random(6)
+    seen = {tuple(misread_events(rng, story)) for _ in range(200)}
+    add, times, lose = story.events
+    assert {(times, lose), (add, add, times, lose), (add, times, Event("-", 3))} <= seen  # 85 * 47 never fits
+    assert (add, Event("*", 29), lose) not in seen
+    assert story.events not in seen
+    solution = parse_solution(flawed_solution(rng, story, 0.0, misreading=1.0))
+    assert review_steps(story, [step.text for step in solution.steps], solution.answer)[1] is not None
 
 
 def test_teacher_says_which_sentence_it_cannot_read() -> None:

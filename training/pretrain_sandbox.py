@@ -1,6 +1,6 @@
 """Pre-trains the sandbox student: the skills a language model brings along, without the template's columns.
 
-The base learns to read stories, to work out columns as a drill of its own, quickly and slowly, to copy a
+The base learns to read a story, to work out columns as a drill of its own, quickly and slowly, to copy a
 claim, to check it by the inverse operation, to repair it, and to review a flawed solution. It solves stories
 only by direct arithmetic: putting the columns into a solution as ``<Key>`` is what stage 1 teaches.
 
@@ -29,12 +29,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from supercorrect_agent.prompts import render_prompt
 from supercorrect_agent.sandbox import sandbox_prompts
-from supercorrect_agent.sandbox.arithmetic import INVERSE, OPERATORS, work, work_slowly
+from supercorrect_agent.sandbox.arithmetic import INVERSE, OPERATORS, Work, work, work_slowly
 from supercorrect_agent.sandbox.slips import flawed_solution, flawed_work, flawed_works
 from supercorrect_agent.sandbox.teacher import Claim, review_steps, write_cause
 from supercorrect_agent.sandbox.world import Event, Story, draw_story, story_split, tell_story
 from supercorrect_agent.sandbox.writing import (
     write_check,
+    write_plan,
     write_step,
     write_steps,
 )
@@ -148,17 +149,24 @@ def copy_row(rng: random.Random) -> Row:
     )
 
 
+def read_row(rng: random.Random) -> Row:
+    """Say what happens in a story, step by step, without working anything out."""
+    story = draw_train_story(rng)
+    plans = [write_plan(Work(0, event.operator, event.number, (), "")) for event in story.events]
+    return Row(f"What happens?\n{tell_story(rng, story)}", f"Start with {story.start}.\n{write_steps(plans)}")
+
+
 def solve_row(rng: random.Random) -> Row:
     """A solution in tagged steps by direct arithmetic: the base knows the tags, not the columns in them."""
     story = draw_train_story(rng)
     prompt = render_prompt(PROMPTS.solve, problem=tell_story(rng, story))
-    return Row(prompt, flawed_solution(rng, story, 0.08, show_work=False))
+    return Row(prompt, flawed_solution(rng, story, 0.08, misreading=0.01, show_work=False))
 
 
 def plain_row(rng: random.Random) -> Row:
     """A plain solution by direct arithmetic."""
     story = draw_train_story(rng)
-    done = flawed_works(rng, story, 0.08)
+    done = flawed_works(rng, story, 0.08, misreading=0.01)
     lines = "\n".join(write_step(each, show_work=False) for each in done)
     prompt = render_prompt(PROMPTS.plain, problem=tell_story(rng, story))
     return Row(prompt, f"{lines}\nAnswer: \\boxed{{{done[-1].result}}}")
@@ -167,8 +175,9 @@ def plain_row(rng: random.Random) -> Row:
 def review_row(rng: random.Random) -> Row:
     """A review of a flawed or faultless solution, up to the first wrong step's correction."""
     story = draw_train_story(rng)
-    slip_rate = 0.0 if rng.random() < 0.3 else 0.35
-    attempt = flawed_solution(rng, story, slip_rate, show_work=rng.random() < 0.75)
+    slip_rate, misreading = (0.0, 0.0) if rng.random() < 0.3 else (0.3, 0.25)
+    show_work = rng.random() < 0.75
+    attempt = flawed_solution(rng, story, slip_rate, misreading=misreading, show_work=show_work)
     read = parse_solution(attempt)
     trace, _ = review_steps(story, [step.text for step in read.steps], read.answer)
     return Row(render_prompt(PROMPTS.review, problem=tell_story(rng, story), solution=attempt), trace)
@@ -177,14 +186,15 @@ def review_row(rng: random.Random) -> Row:
 # Shares of rows at the beginning and at the end; in between they move along a straight line. Long reviews too
 # early drown the arithmetic they rest on.
 MIXTURE: dict[Callable[[random.Random], Row], tuple[float, float]] = {
-    column_row: (0.30, 0.10),
+    column_row: (0.28, 0.10),
     slow_row: (0.16, 0.08),
-    check_row: (0.30, 0.18),
+    check_row: (0.28, 0.16),
     repair_row: (0.00, 0.10),
     copy_row: (0.08, 0.04),
-    solve_row: (0.08, 0.10),
-    plain_row: (0.08, 0.10),
-    review_row: (0.00, 0.30),
+    read_row: (0.06, 0.06),
+    solve_row: (0.07, 0.09),
+    plain_row: (0.07, 0.09),
+    review_row: (0.00, 0.28),
 }
 
 

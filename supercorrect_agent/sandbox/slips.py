@@ -61,28 +61,38 @@ def misread(rng: random.Random, value: int) -> int:
     return wrong if wrong != value else value + 1
 
 
-def _flawed_events(rng: random.Random, story: Story, slip_rate: float) -> list[Event]:
-    """The events as a careless reader takes them: now and then one is skipped or one is done twice."""
+def misread_events(rng: random.Random, story: Story) -> list[Event]:
+    """The events as a careless reader takes them: one is left out or done twice, or has another's number."""
     events = list(story.events)
-    if len(events) > 2 and rng.random() < slip_rate / 8:
-        del events[rng.randrange(len(events))]
-    elif len(events) < 4 and rng.random() < slip_rate / 12:
-        events.append(rng.choice(events))
+    place = rng.randrange(len(events))
+    kind = rng.choice(("left out", "twice", "another's number", "another's number"))
+    if kind == "left out" and len(events) > 2:
+        del events[place]
+    elif kind == "twice" and len(events) < 4:
+        events.insert(place, events[place])
+    else:
+        other = rng.choice([event for event in events if event is not events[place]])
+        fits = events[place].operator in "+-" or other.number < 10
+        events[place] = Event(events[place].operator, other.number) if fits else other
     return events
 
 
-def flawed_works(rng: random.Random, story: Story, slip_rate: float) -> list[Work]:
-    """Works a story through with about ``slip_rate`` slips a step."""
+def flawed_works(
+    rng: random.Random, story: Story, slip_rate: float, *, misreading: float = 0.0
+) -> list[Work]:
+    """Works a story through with about ``slip_rate`` slips a step, and a misread story now and then."""
     value, done = story.start, list[Work]()
-    for event in _flawed_events(rng, story, slip_rate):
+    for event in misread_events(rng, story) if rng.random() < misreading else story.events:
         done.append(flawed_work(rng, value, event, slip_rate))
         value = int(done[-1].result)
     return done
 
 
-def flawed_solution(rng: random.Random, story: Story, slip_rate: float, *, show_work: bool = True) -> str:
-    """The story's solution in the hierarchical template, with about ``slip_rate`` slips a step."""
-    done = flawed_works(rng, story, slip_rate)
+def flawed_solution(
+    rng: random.Random, story: Story, slip_rate: float, *, misreading: float = 0.0, show_work: bool = True
+) -> str:
+    """The story's solution in the hierarchical template, with the slips of `flawed_works`."""
+    done = flawed_works(rng, story, slip_rate, misreading=misreading)
     answer = int(done[-1].result)
     if rng.random() < slip_rate / 12:
         answer = misread(rng, answer)

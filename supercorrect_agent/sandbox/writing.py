@@ -13,9 +13,13 @@ _VERB = {"+": "add", "-": "take away", "*": "multiply", "/": "divide"}
 
 def write_step(done: Work, *, show_work: bool = True) -> str:
     """The body of a step: what to do, the columns as a Key where they are worth it, the equation."""
-    plan = _PLAN[done.operator].format(n=done.right)
+    plan = write_plan(done)
     key = "" if done.easy or not show_work else f"<Key>{done.key}</Key> "
     return f"{plan} {key}{done.expression}={done.result}"
+
+
+def write_plan(done: Work) -> str:
+    return _PLAN[done.operator].format(n=done.right)
 
 
 def write_generalized(events: Sequence[Event]) -> str:
@@ -48,7 +52,8 @@ def write_solution(story: Story) -> str:
 def write_check(need: Work, claimed: str, claim: Work, value: str) -> tuple[str, bool]:
     """Checks the claim ``claim = value`` against what the story needs at this step.
 
-    The arithmetic is checked by the inverse operation, so that the slip that made a claim is not
+    What the story needs is said in words first: next to the claim, its digits are too easily copied. The
+    arithmetic is checked by the inverse operation, so that the slip that made a claim is not
     simply made again.
 
     Args:
@@ -60,7 +65,7 @@ def write_check(need: Work, claimed: str, claim: Work, value: str) -> tuple[str,
     Returns:
         The text of the ``<Evaluate>`` element, and whether the claim holds.
     """
-    head = f"need {need.expression} have {claimed}"
+    head = f"{write_plan(need)} need {need.expression} have {claimed}"
     if need.expression != claimed:
         return f"{head} differ wrong", False
     back = work(int(value), INVERSE[claim.operator], claim.right)
