@@ -47,6 +47,7 @@ def test_the_demo_runs_and_a_second_call_runs_nothing_again(
         assert set(reports[name]["arms"]) == {"single", "review", "teacher", "retry"}
     stages = [json.loads(line) for line in (out / "stages.jsonl").read_text().splitlines()]
     assert [stage["stage"] for stage in stages if stage["tokens"] == 0] == [
+        "build round1/first/rows",
         "build round1/rows",
         "build round1/plain_rows",
         "build round1/pairs",
