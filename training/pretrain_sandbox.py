@@ -4,7 +4,7 @@ The base learns to read a story, to work out columns as a drill of its own, quic
 claim, to check it by the inverse operation, to repair it, and to review a flawed solution. It solves stories
 only by direct arithmetic: putting the columns into a solution as ``<Key>`` is what stage 1 teaches.
 
-    python -m training.pretrain_sandbox --out supercorrect_agent/sandbox/student --tokens 18000000 --seed 0
+    python -m training.pretrain_sandbox --out supercorrect_agent/sandbox/student --tokens 20000000 --seed 0
 
 The released checkpoint's command, duration and losses are in ``docs/sandbox.md``.
 """
@@ -419,7 +419,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    parser.add_argument("--tokens", type=int, default=18_000_000, help="tokens to train on, prompts included")
+    parser.add_argument("--tokens", type=int, default=20_000_000, help="tokens to train on, prompts included")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens a step, all workers together")
     parser.add_argument("--rate", type=float, default=4e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
