@@ -13,12 +13,11 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from supercorrect_agent.errors import DataError
-from training.metrics import accuracy, paired_difference, self_correction
+from training.metrics import Z95, accuracy, paired_difference, review_quality, self_correction
 
 Report = dict[str, Any]
 Row = dict[str, Any]
 Pool = dict[str, list[Row]]
-_Z95 = 1.959963984540054
 
 
 class Rate(TypedDict):
@@ -66,26 +65,13 @@ def cell(rows: Sequence[Row]) -> dict[str, Any]:
     }
     if "review" in arms:
         found["self_correction"] = self_correction(right(rows, "single"), right(rows, "review"))
-        found |= _reviewer(rows, placed="teacher" in arms)
+        named, wrong = ([row[arm]["step"] for row in rows if arm in row] for arm in ("review", "teacher"))
+        found |= review_quality(right(rows, "single"), named, wrong or None)
     if "asked" in arms:
         found["asked"] = {
             f"{what}_per_correct": rate(spent(rows, what), right(rows, "asked"))
             for what in ("calls", "tokens")
         }
-    return found
-
-
-def _reviewer(rows: Sequence[Row], *, placed: bool) -> dict[str, Any]:
-    """Flagged and located count the student's own wrong solutions, false alarms its right ones."""
-    wrong = [row for row in rows if not row["single"]["correct"]]
-    fine = [row for row in rows if row["single"]["correct"]]
-    found = {
-        "flagged": accuracy([row["review"]["step"] is not None for row in wrong]),
-        "false_alarms": accuracy([row["review"]["step"] is not None for row in fine]),
-    }
-    if placed:
-        known = [row for row in wrong if row["teacher"]["step"] is not None]
-        found["located"] = accuracy([row["review"]["step"] == row["teacher"]["step"] for row in known])
     return found
 
 
@@ -149,7 +135,7 @@ def _influence(costs: Sequence[int], gains: Sequence[bool]) -> list[float]:
 
 
 def _rate(value: float, influence: Sequence[float]) -> Rate:
-    half = _Z95 * math.sqrt(sum(each * each for each in influence)) / len(influence)
+    half = Z95 * math.sqrt(sum(each * each for each in influence)) / len(influence)
     return {"value": value, "low": value - half, "high": value + half}
 
 

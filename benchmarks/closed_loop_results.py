@@ -152,7 +152,7 @@ def _training(folder: Path) -> dict[str, Any]:
                 for setting, value in run["config"].items()
                 if setting not in ("output", "max_steps") and value != main.get(setting)
             )
-            if name in STUDENTS[3:]
+            if name not in (PLAIN, HSFT)
             else None,
         }
         for name, run in found.items()

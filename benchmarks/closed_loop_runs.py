@@ -18,14 +18,18 @@ from training.progress import Say
 from training.stages import Stages, Student, read_json, trained_student
 
 SEED_STEP = 10_000
-FULL_CONFIG = CONFIG.with_name("sandbox_full.yaml")
+SIZES = {"collect": 1000, "collect_again": 1000, "collect_pairs": 2500}
+"""Problems of the main chain's collections; otherwise it is the demo's recipe."""
+
 LOOP_CONFIG = CONFIG.with_name("sandbox_loop.yaml")
 ARMS = ("single", "review", "teacher")
 
 
 def main_config(folder: Path, seed: int, n: int) -> LoopConfig:
-    """One round with the plain control; the test problems are the seed's own."""
-    return _config(FULL_CONFIG, folder / "main", seed, n, ARMS).model_copy(update={"rounds": 1})
+    """The demo's round with the plain control, on more problems; the test problems are the seed's own."""
+    config = _config(CONFIG, folder / "main", seed, n, ARMS)
+    sizes = {name: getattr(config, name).model_copy(update={"n": size}) for name, size in SIZES.items()}
+    return config.model_copy(update={"rounds": 1, **sizes})
 
 
 def rounds_config(folder: Path, seed: int, n: int) -> LoopConfig:

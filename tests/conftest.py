@@ -1,5 +1,16 @@
 """Fixtures that more than one test file uses."""
 
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import build_tiny_model
 from tests.vllm_server import vllm_url
 
 __all__ = ["vllm_url"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random model with its tokenizer; a file that needs another one has a fixture of its own."""
+    return build_tiny_model(tmp_path_factory.mktemp("tiny"), context=2048)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from supercorrect_agent.errors import ConfigError, DataError
-from tests.tiny import build_tiny_model
 from tests.training_runs import log_of, losses, pair_rows, run, settings, sft_rows
 from training.config import DpoConfig
 from training.data import load_manifest, load_rows
@@ -20,11 +19,6 @@ from training.student import load_tokenizer
 from training.tokens import tokenize_pair, tokenize_rows
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_model(tmp_path_factory.mktemp("tiny"), context=2048)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import build_tiny_model
 from tests.training_runs import losses, pair_rows, run, settings, sft_rows
 from training.data import load_rows
 
@@ -18,11 +17,6 @@ TOLERANCE = 1e-4
 # Both take the rows in the order of the file, so ours must not sort them: `sequential` needs equal lengths or
 # a batch of all rows. Here every step sees all rows, and the order within a step does not matter.
 ROWS = 8
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_model(tmp_path_factory.mktemp("tiny"), context=2048)
 
 
 def stock(kind: str, model: Path, rows: Any, output: Path, *, full: bool, **options: Any) -> list[float]:

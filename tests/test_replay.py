@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from supercorrect_agent.errors import ConfigError, DataError
-from tests.tiny import build_tiny_model
 from tests.training_runs import largest_difference, log_of, losses, pair_rows, run, settings, sft_rows
 from training.data import load_rows
 from training.replay import Replay, WithReplay
@@ -18,11 +17,6 @@ from training.student import load_tokenizer
 from training.tokens import tokenize_completion, tokenize_rows
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_model(tmp_path_factory.mktemp("tiny"), context=2048)
 
 
 @pytest.fixture(scope="module")

@@ -14,18 +14,12 @@ from typing import Any
 import pytest
 
 from supercorrect_agent.errors import ConfigError
-from tests.tiny import build_tiny_model
 from tests.training_runs import largest_difference, losses, pair_rows, run, settings, sft_rows, start
 from training.config import SftConfig
 from training.resume import STARTED_FILE, claim_folder, describe_run, is_whole, last_checkpoint
 
 # The same kernels on the same machine: a resumed run repeats the other one's numbers, almost to the bit.
 TOLERANCE = 1e-6
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_model(tmp_path_factory.mktemp("tiny"), context=2048)
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,10 @@ from typing import Any
 import pytest
 
 from supercorrect_agent.errors import ConfigError, ModelError
-from tests.tiny import build_tiny_model
 from tests.training_runs import log_of, losses, run, settings, sft_rows
 from training.data import load_manifest, load_rows
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_model(tmp_path_factory.mktemp("tiny"), context=2048)
 
 
 @pytest.fixture(scope="module")

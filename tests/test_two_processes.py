@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import build_tiny_model
 from tests.training_runs import finish, largest_difference, losses, pair_rows, run, settings, sft_rows, start
 from training.order import GlobalOrder, LengthOrder
 
@@ -25,11 +24,6 @@ def launcher(profile: str) -> list[str]:
     file = str(PROFILES / f"{profile}.yaml")
     words = ["--config_file", file, "--num_processes", "2", "--main_process_port", "0"]
     return ["-m", "accelerate.commands.launch", *words]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_model(tmp_path_factory.mktemp("tiny"), context=2048)
 
 
 def order(per_device: int, accumulation: int, world: int, *, epoch: float = 0.0) -> list[list[int]]:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.test_two_processes import launcher
-from tests.tiny import build_tiny_model
 from tests.training_runs import (
     finish,
     largest_difference,
@@ -164,11 +163,6 @@ def test_sharded_weights_are_not_probed_and_that_is_said_once(monkeypatch: pytes
     assert len(said) == 1
     assert "the weights are sharded" in said[0]
     assert watch.record()["probe"] == []
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_model(tmp_path_factory.mktemp("tiny"), context=2048)
 
 
 @pytest.mark.integration

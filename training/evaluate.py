@@ -37,7 +37,7 @@ from supercorrect_agent.verification import MathVerifier
 from training.config import Arm, EvaluationConfig
 from training.flags import run_main
 from training.folders import make_folder, replace_text
-from training.metrics import Difference, accuracy, paired_difference, self_correction
+from training.metrics import Difference, accuracy, paired_difference, review_quality, self_correction
 from training.pool import run_bounded
 from training.progress import Pace, Say, print_line
 from training.provenance import provenance
@@ -243,14 +243,10 @@ def _add_self_correction(report: dict[str, Any], arms: Mapping[str, Outcomes]) -
     review, teacher = arms.get("review"), arms.get("teacher")
     if review is None:
         return
-    wrong = [key for key in first if not first[key]["correct"]]
-    right = [key for key in first if first[key]["correct"]]
-    report["review"]["flagged"] = accuracy([review[key]["step"] is not None for key in wrong])
-    report["review"]["false_alarms"] = accuracy([review[key]["step"] is not None for key in right])
-    if teacher is not None:
-        judged = [key for key in wrong if teacher[key]["step"] is not None]
-        located = [review[key]["step"] == teacher[key]["step"] for key in judged]
-        report["review"]["located"] = accuracy(located)
+    correct = [bool(outcome["correct"]) for outcome in first.values()]
+    named = [review[key]["step"] for key in first]
+    wrong = None if teacher is None else [teacher[key]["step"] for key in first]
+    report["review"] |= review_quality(correct, named, wrong)
 
 
 def _teacher_cost(outcomes: Sequence[Outcome]) -> dict[str, float | None]:

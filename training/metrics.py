@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from typing_extensions import TypedDict  # Python 3.11's own cannot be a field of a record
 
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054
 
 
 class Interval(TypedDict):
@@ -33,6 +33,17 @@ class Difference(TypedDict):
     only_second: int
     total: int
     p_value: float
+
+
+class Review(TypedDict, total=False):
+    """How well a student's own review finds what is wrong: shares of its wrong and of its right solutions.
+
+    ``located`` is there where the true first wrong steps are known.
+    """
+
+    flagged: Interval
+    false_alarms: Interval
+    located: Interval
 
 
 class SelfCorrection(TypedDict):
@@ -61,9 +72,9 @@ def wilson_interval(count: int, total: int) -> Interval:
         )
     if total == 0:
         return {"value": 0.0, "low": 0.0, "high": 1.0, "count": 0, "total": 0}
-    share, z2 = count / total, _Z95**2
+    share, z2 = count / total, Z95**2
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = _Z95 * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2)) / (1 + z2 / total)
+    half = Z95 * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2)) / (1 + z2 / total)
     low = 0.0 if count == 0 else centre - half
     high = 1.0 if count == total else centre + half
     return {"value": share, "low": low, "high": high, "count": count, "total": total}
@@ -136,3 +147,25 @@ def self_correction(first: Sequence[bool], second: Sequence[bool]) -> SelfCorrec
         "corrected": accuracy(after_wrong),
         "broken": accuracy(after_right),
     }
+
+
+def review_quality(
+    correct: Sequence[bool], named: Sequence[int | None], wrong: Sequence[int | None] | None = None
+) -> Review:
+    """What a student's own review of its first solutions is worth.
+
+    Args:
+        correct: Whether each solution is right.
+        named: The step that the review calls wrong, None where it finds nothing.
+        wrong: The first wrong step by the teacher, None where it names none; without it nothing is located.
+    """
+    pairs = list(zip(correct, named, strict=True))
+    found: Review = {
+        "flagged": accuracy([step is not None for right, step in pairs if not right]),
+        "false_alarms": accuracy([step is not None for right, step in pairs if right]),
+    }
+    if wrong is not None:
+        judged = zip(pairs, wrong, strict=True)
+        located = [step == true for (right, step), true in judged if not right and true is not None]
+        found["located"] = accuracy(located)
+    return found

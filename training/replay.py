@@ -15,9 +15,10 @@ import torch
 
 from supercorrect_agent.errors import DataError
 from training.config import DpoConfig
-from training.dataset_folder import load_manifest, load_rows
+from training.dataset_folder import load_manifest
 from training.order import LengthOrder
-from training.tokens import tokenize_completion, tokenize_rows
+from training.run import tokenize_file
+from training.tokens import tokenize_completion
 
 
 class Replay:
@@ -77,10 +78,10 @@ def load_replay(config: DpoConfig, arguments: Any, tokenizer: Any) -> Replay | N
             f"`replay={config.replay}` holds preference pairs. Pass a folder that "
             "`training.data --kind sft` built."
         )
-    rows = load_rows(config.replay)[0]
-    with arguments.main_process_first(local=False):
-        found, _ = tokenize_rows(rows, tokenizer, tokenize_completion, config.max_length)
-    return Replay(found, config.replay_batch_size, config.seed, tokenizer.pad_token_id)
+    rows, _ = tokenize_file(
+        config, arguments, config.replay, "train", tokenizer, tokenize_completion, name="replay"
+    )
+    return Replay(rows, config.replay_batch_size, config.seed, tokenizer.pad_token_id)
 
 
 class WithReplay:

@@ -125,21 +125,41 @@ def tokenize_splits(
     Raises:
         DataError: A split is unusable.
     """
-    found: dict[str, tuple[Any, Lengths]] = {}
-    folder = config.output / TOKEN_FOLDER
+    splits = ("train", "test") if manifest.kept_test else ("train",)
+    return {
+        split: tokenize_file(
+            config, arguments, config.data, split, tokenizer, tokenize, name=split,
+            **({"max_dropped": 1.0} if split == "test" else {}),
+        )
+        for split in splits
+    }  # fmt: skip
+
+
+def tokenize_file(
+    config: TrainConfig,
+    arguments: Any,
+    folder: Path,
+    split: str,
+    tokenizer: Any,
+    tokenize: Callable[[dict[str, Any], Any], Tokenized],
+    *,
+    name: str,
+    **options: Any,
+) -> tuple[Any, Lengths]:
+    """The rows of one split of a dataset folder as ids, kept in the run's folder as ``name``, with lengths.
+
+    Raises:
+        DataError: They are unusable.
+    """
+    file = config.output / TOKEN_FOLDER / f"{name}.arrow"
     with arguments.main_process_first(local=False):
-        for split in ("train", "test") if manifest.kept_test else ("train",):
-            file = folder / f"{split}.arrow"
-            if arguments.process_index:
-                found[split] = read_tokens(file)
-                continue
-            folder.mkdir(exist_ok=True)
-            found[split] = tokenize_rows(
-                load_rows(config.data, split)[0], tokenizer, tokenize, config.max_length,
-                file=file, num_proc=arguments.dataset_num_proc,
-                **({"max_dropped": 1.0} if split == "test" else {}),
-            )  # fmt: skip
-    return found
+        if arguments.process_index:
+            return read_tokens(file)
+        file.parent.mkdir(exist_ok=True)
+        return tokenize_rows(
+            load_rows(folder, split)[0], tokenizer, tokenize, config.max_length,
+            file=file, num_proc=arguments.dataset_num_proc, **options,
+        )  # fmt: skip
 
 
 def announce(name: str, config: TrainConfig, lengths: Mapping[str, Lengths], say: Say) -> None:

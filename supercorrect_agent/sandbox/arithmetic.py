@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
+Method = TypeVar("Method")
 OPERATORS = "+-*/"
 INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
@@ -62,9 +64,7 @@ def work(left: int, operator: str, right: int, *, slip: tuple[int, int] | None =
     Raises:
         ValueError: The operator is unknown.
     """
-    if operator not in INVERSE:
-        raise ValueError(f"`operator={operator!r}` is unknown. Use one of {', '.join(OPERATORS)}.")
-    method = {"+": _add, "-": _subtract, "*": _multiply, "/": _divide}[operator]
+    method = _of({"+": _add, "-": _subtract, "*": _multiply, "/": _divide}, operator)
     columns, result = method(left, right, slip or (-1, 0))
     return Work(left, operator, right, tuple(columns), result)
 
@@ -78,10 +78,15 @@ def work_slowly(left: int, operator: str, right: int) -> str:
     Raises:
         ValueError: The operator is unknown.
     """
-    if operator not in INVERSE:
-        raise ValueError(f"`operator={operator!r}` is unknown. Use one of {', '.join(OPERATORS)}.")
-    method = {"+": _add_slowly, "-": _subtract_slowly, "*": _multiply_slowly, "/": _divide_slowly}[operator]
+    slow = {"+": _add_slowly, "-": _subtract_slowly, "*": _multiply_slowly, "/": _divide_slowly}
+    method = _of(slow, operator)
     return " ".join(f"{','.join(facts)};{digits}" for facts, digits in method(left, right))
+
+
+def _of(methods: dict[str, Method], operator: str) -> Method:
+    if operator not in methods:
+        raise ValueError(f"`operator={operator!r}` is unknown. Use one of {', '.join(OPERATORS)}.")
+    return methods[operator]
 
 
 def apply(left: int, operator: str, right: int) -> int | None:
