@@ -11,7 +11,7 @@ from typing import Any
 
 BASE, PLAIN, HSFT, FINAL = "base", "plain SFT", "HSFT", "HSFT + DPO"
 REPLAY, CHOSEN, WHOLE = "replay only", "SFT on chosen", "whole-answer DPO"
-UNIT, LITERAL = "DPO, whole units", "DPO, literal pairs"
+LITERAL = "DPO, literal pairs"
 ROUNDS = 3
 
 
@@ -29,15 +29,15 @@ class Control:
         return Path("controls") / re.sub(r"\W+", "-", self.name.lower())
 
 
-UNITS = {"pair_scope": "unit"}
+WHOLE_SIDES = {"pair_scope": "unit"}
 CONTROLS = (
     Control(REPLAY, dpo={"loss_type": ("sft",), "loss_weights": (0.0,)}),
-    Control(CHOSEN, pairs=UNITS, dpo={"loss_type": ("sft",), "loss_weights": (1.0,)}),
-    Control(WHOLE, pairs={"pair_format": "whole_answer", **UNITS}),
-    Control(UNIT, pairs=UNITS),
-    Control(LITERAL, pairs={"pair_format": "literal_eq8", **UNITS}),
+    Control(CHOSEN, pairs=WHOLE_SIDES, dpo={"loss_type": ("sft",), "loss_weights": (1.0,)}),
+    # Sides a hundred times as long have log-ratios as large: beta as for whole answers, where it was tuned.
+    Control(WHOLE, pairs={"pair_format": "whole_answer", **WHOLE_SIDES}, dpo={"beta": 0.1}),
+    Control(LITERAL, pairs={"pair_format": "literal_eq8"}),
 )
-"""The main run's own pairs are inline and end at the first word that differs; these hold whole units."""
+"""The main run's own pairs are inline, and end at the first word that differs."""
 
 STUDENTS = (BASE, PLAIN, HSFT, *(control.name for control in CONTROLS), FINAL)
 COMPARED = {HSFT: "hsft", FINAL: "dpo"}

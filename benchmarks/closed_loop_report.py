@@ -11,7 +11,17 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.closed_loop_layout import BASE, COMPARED, FINAL, HSFT, PLAIN, REPLAY, ROUND_STUDENTS, STUDENTS
+from benchmarks.closed_loop_layout import (
+    BASE,
+    CHOSEN,
+    COMPARED,
+    FINAL,
+    HSFT,
+    PLAIN,
+    REPLAY,
+    ROUND_STUDENTS,
+    STUDENTS,
+)
 from benchmarks.closed_loop_measures import key
 from benchmarks.closed_loop_plots import write_plots
 from benchmarks.closed_loop_results import PARTS, read_results
@@ -113,7 +123,7 @@ def _students(part: Part) -> Lines:
         "", "## Stage 2 against its controls", "",
         "All start from HSFT and take as many optimiser steps, with the same replayed rows of stage 1, seed "
         f"and rates. *{REPLAY}* has no preference loss. The pairs of *{FINAL}* are inline and end at the "
-        "first word in which the sides differ; all others hold whole units.", "",
+        f"first word in which the sides differ, as the literal ones do; *{CHOSEN}* learns whole units.", "",
         *_against_replay(part), "",
         f"{FINAL} against every other student (plain SFT has a single pass only):", "",
         *_against_final(part), "",

@@ -18,24 +18,30 @@ from training.progress import Say
 from training.stages import Stages, Student, read_json, trained_student
 
 SEED_STEP = 10_000
-SIZES = {"collect": 1000, "collect_again": 1000, "collect_pairs": 2500}
-"""Problems of the main chain's collections; otherwise it is the demo's recipe."""
+PAIR_PROBLEMS = 4000
+"""Problems of the main chain's collection for pairs; otherwise it is the demo's recipe."""
 
 LOOP_CONFIG = CONFIG.with_name("sandbox_loop.yaml")
 ARMS = ("single", "review", "teacher")
 
 
 def main_config(folder: Path, seed: int, n: int) -> LoopConfig:
-    """The demo's round with the plain control, on more problems; the test problems are the seed's own."""
+    """The demo's round with the plain control, with more pairs; the test problems are the seed's own."""
     config = _config(CONFIG, folder / "main", seed, n, ARMS)
-    sizes = {name: getattr(config, name).model_copy(update={"n": size}) for name, size in SIZES.items()}
-    return config.model_copy(update={"rounds": 1, **sizes})
+    collect_pairs = config.collect_pairs.model_copy(update={"n": PAIR_PROBLEMS})
+    return config.model_copy(update={"rounds": 1, "collect_pairs": collect_pairs})
 
 
 def rounds_config(folder: Path, seed: int, n: int) -> LoopConfig:
-    """All rounds, whatever the gate says of one, on the same test problems as the main chain."""
+    """All rounds, whatever the gate says of one, on the first of the main chain's test problems."""
     changes = {"rounds": ROUNDS, "patience": ROUNDS, "evaluate_stage1": False}
-    return _config(LOOP_CONFIG, folder / "rounds", seed, n, (*ARMS, "asked")).model_copy(update=changes)
+    config = _config(LOOP_CONFIG, folder / "rounds", seed, side_size(n), (*ARMS, "asked"))
+    return config.model_copy(update=changes)
+
+
+def side_size(n: int) -> int:
+    """Test problems a seed of unseen shapes, of critique against retry and of the rounds."""
+    return max(1, n // 2)
 
 
 def _config(path: Path, folder: Path, seed: int, n: int, arms: tuple[str, ...]) -> LoopConfig:
@@ -61,14 +67,13 @@ def run_main_chain(folder: Path, seed: int, n: int, say: Say) -> None:
             _run_control(stages, run, control)
         final = DpoConfig.model_validate(run["config"])
         start, end = Student(final.model, final.adapter), trained_student(final)
+        side = side_size(n)
         for name, stem in COMPARED.items():
             student = start if name == HSFT else end
-            stages.evaluate(student, folder / "unseen" / f"{stem}.json", problems="sandbox:unseen", arms=ARMS)
+            unseen = {"problems": "sandbox:unseen", "arms": ARMS, "n": side}
+            stages.evaluate(student, folder / "unseen" / f"{stem}.json", **unseen)
             stages.evaluate(
-                student,
-                folder / "critique" / f"{stem}.json",
-                arms=("teacher", "retry"),
-                max_rounds=2,
+                student, folder / "critique" / f"{stem}.json", arms=("teacher", "retry"), max_rounds=2, n=side
             )
 
 

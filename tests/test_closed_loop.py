@@ -24,7 +24,6 @@ from benchmarks.closed_loop_layout import (
     REPLAY,
     ROUND_STUDENTS,
     STUDENTS,
-    UNIT,
     WHOLE,
     runs,
 )  # fmt: skip
@@ -40,11 +39,11 @@ OUTCOMES: dict[str, tuple[bool, bool, int | None]] = {  # right at t1, right at 
     "R": (True, True, None), "B": (True, False, 1), "F": (True, True, 3),
     "C": (False, True, 2), "M": (False, False, None), "L": (False, False, 1),
 }  # fmt: skip
-# t2: HSFT 14, then 16, 12, 11, 14, 13 and 20 of 20.
+# t2: HSFT 14, then 16, 12, 11, 13 and 20 of 20.
 CODES = {
     BASE: "R" * 6 + "M" * 14, PLAIN: "R" * 8 + "M" * 12, HSFT: "R" * 12 + "C" * 2 + "M" * 3 + "L" * 3,
     REPLAY: "R" * 12 + "C" * 4 + "M" * 4, CHOSEN: "R" * 12 + "M" * 8, WHOLE: "R" * 11 + "M" * 9,
-    UNIT: "R" * 12 + "C" * 2 + "L" * 6, LITERAL: "R" * 12 + "C" * 1 + "L" * 7,
+    LITERAL: "R" * 12 + "C" * 1 + "L" * 7,
     FINAL: "R" * 14 + "C" * 5 + "B" * 1,
 }  # fmt: skip
 
@@ -320,8 +319,8 @@ def test_controls_differ_from_the_main_run_in_what_the_table_says(
     closed_loop_runs.run_main_chain(tmp_path, 2, 50, print)
     first = tmp_path / "main" / "round1"
     trained = [each[1] for each in Recorder.made if each[0] == "train"]
-    assert [config.loss_type for config in trained] == [("sft",), ("sft",), *[("sigmoid", "sft")] * 3]
-    assert [config.loss_weights for config in trained] == [(0.0,), (1.0,), *[(1.0, 1.0)] * 3]
+    assert [config.loss_type for config in trained] == [("sft",), ("sft",), *[("sigmoid", "sft")] * 2]
+    assert [config.loss_weights for config in trained] == [(0.0,), (1.0,), *[(1.0, 1.0)] * 2]
     own = [tmp_path / control.folder / "pairs" for control in CONTROLS[1:]]
     assert [config.data for config in trained] == [first / "pairs", *own]
     for config in trained:
@@ -329,27 +328,28 @@ def test_controls_differ_from_the_main_run_in_what_the_table_says(
         assert (config.replay, config.replay_batch_size) == (first / "rows", 4)
         assert (config.learning_rate, config.full) == (3e-5, True)
     built = [each for each in Recorder.made if each[0] == "build"]
-    assert [stage.pair_format for _, stage, _ in built] == ["inline", "whole_answer", "inline", "literal_eq8"]
-    assert {stage.pair_scope for _, stage, _ in built} == {"unit"}
+    assert [stage.pair_format for _, stage, _ in built] == ["inline", "whole_answer", "literal_eq8"]
+    assert [stage.pair_scope for _, stage, _ in built] == ["unit", "unit", "difference"]
     assert all(stage.solve_pairs and stage.kind == "preference" for _, stage, _ in built)
     assert {stores for _, _, stores in built} == {(first / "pair_traces",)}
     asked = [each[1:] for each in Recorder.made if each[0] == "evaluate"]
-    assert [(out.parent.name, found["problems"], found["arms"]) for _, out, found in asked[5:]] == [
+    assert [(out.parent.name, found["problems"], found["arms"]) for _, out, found in asked[4:]] == [
         ("unseen", "sandbox:unseen", ("single", "review", "teacher")),
         ("critique", "sandbox:test", ("teacher", "retry")),
     ] * 2
-    assert {(found["n"], found["seed"]) for _, _, found in asked} == {(50, 20_000)}
+    assert [found["n"] for _, _, found in asked] == [50] * 4 + [25] * 4
+    assert {found["seed"] for _, _, found in asked} == {20_000}
     assert asked[0][0] == "student of replay-only"
 
 
-def test_both_chains_of_a_seed_share_their_test_problems(tmp_path: Path) -> None:
+def test_the_rounds_are_put_to_half_as_many_test_problems_of_their_seed(tmp_path: Path) -> None:
     found = [
         make(tmp_path, seed, 70)
         for seed in (0, 3)
         for make in (closed_loop_runs.main_config, closed_loop_runs.rounds_config)
     ]
     tested = [(each.evaluate.problems, each.evaluate.n, each.evaluate.seed) for each in found]
-    assert tested == [("sandbox:test", 70, 0)] * 2 + [("sandbox:test", 70, 30_000)] * 2
+    assert tested == [("sandbox:test", n, seed) for seed in (0, 30_000) for n in (70, 35)]
     assert [(each.rounds, each.patience) for each in found[:2]] == [(1, found[0].patience), (3, 3)]
     assert found[1].evaluate.arms == ("single", "review", "teacher", "asked")
     assert found[3].gate is not None
