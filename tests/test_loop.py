@@ -126,6 +126,22 @@ def test_stage_2_replays_the_rows_of_its_rounds_stage_1_on_request(
     assert found == [tmp_path / f"round{n}" / "rows" if replay else None for n in (1, 2)]
 
 
+def test_stage_2_learns_whole_chosen_sides_beside_short_pairs_on_request(
+    stages: Stages, tmp_path: Path
+) -> None:
+    run(tmp_path, learn_chosen=True, pairs={"pair_scope": "difference", "solve_pairs": True})
+    folder = tmp_path / "round1"
+    built = [config for name, config in stages if name == "data"]
+    assert [(config.output, config.pair_scope) for config in built[-2:]] == [
+        (folder / "pairs", "difference"), (folder / "units", "unit"),
+    ]  # fmt: skip
+    assert {(config.kind, config.solve_pairs, config.store) for config in built[-2:]} == {
+        ("preference", True, (folder / "pair_traces",))
+    }
+    dpo = next(config for name, config in stages if name == "dpo")
+    assert (dpo.data, dpo.learn_chosen) == (folder / "pairs", folder / "units")
+
+
 def test_stage_1_need_not_be_measured(stages: Stages, tmp_path: Path) -> None:
     run(tmp_path, evaluate_stage1=False)
     assert list(json.loads((tmp_path / "report.json").read_text())["files"]) == ["base", "HSFT + DPO"]

@@ -14,7 +14,7 @@ from tests.training_runs import largest_difference, log_of, losses, pair_rows, r
 from training.data import load_rows
 from training.replay import Replay, WithReplay
 from training.student import load_tokenizer
-from training.tokens import tokenize_completion, tokenize_rows
+from training.tokens import tokenize_chosen, tokenize_completion, tokenize_rows
 
 pytestmark = pytest.mark.integration
 
@@ -95,25 +95,45 @@ def test_the_replayed_loss_is_added_to_the_preference_loss(
     model: Path, pairs: Path, rows: Path, tmp_path: Path
 ) -> None:
     """ln 2 for the pairs, and half of the mean negative log-likelihood of all eight rows' completions."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
     changes = {
         "loss_type": "sigmoid", "max_steps": 1, "per_device_train_batch_size": 8,
         "replay": str(rows), "replay_batch_size": 8, "replay_weight": 0.5,
     }  # fmt: skip
     folder, _ = run("dpo", settings("dpo", model, pairs, tmp_path / "out", **changes))
-    tokenizer = load_tokenizer(str(model))
+    again = negative_log_likelihood(model, rows, tokenize_completion)
+    assert losses(folder)[0] == pytest.approx(math.log(2) + 0.5 * again, abs=1e-3)
+    assert log_of(folder)[0]["replay_loss"] == pytest.approx(again, abs=1e-3)
+
+
+def negative_log_likelihood(model: Path, folder: Path, tokenize: Any) -> float:
+    """Mean over the learnt tokens of all rows of a dataset folder, by plain forward passes."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     student = AutoModelForCausalLM.from_pretrained(model).eval()
     total = tokens = 0.0
-    for row in tokenize_rows(load_rows(rows)[0], tokenizer, tokenize_completion, None)[0]:
+    for row in tokenize_rows(load_rows(folder)[0], load_tokenizer(str(model)), tokenize, None)[0]:
         ids, learnt = torch.tensor(row["input_ids"]), torch.tensor(row["labels"][1:]) != -100
         with torch.no_grad():
             logps = student(ids[None]).logits.log_softmax(-1)[0, :-1]
         total += float(logps.gather(1, ids[1:, None])[:, 0][learnt].sum())
         tokens += int(learnt.sum())
-    assert losses(folder)[0] == pytest.approx(math.log(2) - 0.5 * total / tokens, abs=1e-3)
-    assert log_of(folder)[0]["replay_loss"] == pytest.approx(-total / tokens, abs=1e-3)
+    return -total / tokens
+
+
+def test_chosen_sides_are_learnt_in_full_beside_pairs_of_a_few_words(
+    model: Path, pairs: Path, rows: Path, tmp_path: Path
+) -> None:
+    short = pair_rows(tmp_path / "short", pair_scope="difference")
+    changes = {
+        "loss_type": "sigmoid", "max_steps": 1, "per_device_train_batch_size": 8, "replay_batch_size": 8,
+    }  # fmt: skip
+    beside = {"replay": str(rows), "learn_chosen": str(pairs)}
+    folder, _ = run("dpo", settings("dpo", model, short, tmp_path / "out", **changes, **beside))
+    first = negative_log_likelihood(model, rows, tokenize_completion)
+    chosen = negative_log_likelihood(model, pairs, tokenize_chosen)
+    assert abs(first - chosen) > 0.01
+    assert losses(folder)[0] == pytest.approx(math.log(2) + first + chosen, abs=1e-3)
 
 
 def test_with_no_weight_on_the_pairs_only_the_replay_is_learnt(
@@ -131,9 +151,11 @@ def test_with_no_weight_on_the_pairs_only_the_replay_is_learnt(
     assert largest_difference(one, with_pairs) > 1e-4
 
 
-def test_pairs_cannot_be_replayed(model: Path, pairs: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds preference pairs"):
+def test_each_kind_of_rows_has_its_place(model: Path, pairs: Path, rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"`replay=.* holds rows of kind preference.*--kind sft"):
         run("dpo", settings("dpo", model, pairs, tmp_path / "out", replay=str(pairs)))
+    with pytest.raises(DataError, match=r"`learn_chosen=.* holds rows of kind sft.*--kind preference"):
+        run("dpo", settings("dpo", model, pairs, tmp_path / "out", learn_chosen=str(rows)))
 
 
 def test_other_rows_to_replay_are_another_run(model: Path, pairs: Path, rows: Path, tmp_path: Path) -> None:

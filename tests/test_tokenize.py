@@ -18,7 +18,13 @@ from supercorrect_agent.models.engine import render
 from tests.families import LLAMA2, QWEN3, R1, gemma, llama2, llama3, qwen, smollm2
 from tests.tiny import build_tiny_tokenizer
 from training.student import load_tokenizer
-from training.tokens import read_tokens, tokenize_completion, tokenize_pair, tokenize_rows
+from training.tokens import (
+    read_tokens,
+    tokenize_chosen,
+    tokenize_completion,
+    tokenize_pair,
+    tokenize_rows,
+)
 
 # <bos> <start> user <end> \n\n ab <eot> <start> assistant <end> \n\n
 LLAMA3_PROMPT = [0, 2, 4, 3, 11, 12, 1, 2, 5, 3, 11]
@@ -121,6 +127,13 @@ def test_only_a_side_that_completes_the_answer_ends_the_turn(
     assert ids == {"prompt_ids": prompt, "chosen_ids": [d, *end], "rejected_ids": [d]}
     stops = tokenize_pair(pair("", "d</Answer>", "</Answer>d"), make())["rejected_ids"]
     assert end[1] not in stops  # the tag in mid-text completes nothing
+
+
+def test_only_the_chosen_side_behind_the_prefix_is_learnt() -> None:
+    found = tokenize_chosen(pair("ab", " c", "c"), gemma())
+    sides = tokenize_pair(pair("ab", " c", "c"), gemma())
+    assert found["input_ids"] == sides["prompt_ids"] + sides["chosen_ids"]
+    assert found["labels"] == [-100] * len(sides["prompt_ids"]) + sides["chosen_ids"]
 
 
 @every_family

@@ -222,8 +222,11 @@ class DpoConfig(TrainConfig):
     replay: Path | None = Field(
         default=None, description="dataset folder of stage 1 whose rows every step goes on learning"
     )
-    replay_batch_size: int = Field(default=8, ge=1, description="replayed rows per device and batch")
-    replay_weight: float = Field(default=1.0, gt=0, description="weight of their mean loss")
+    learn_chosen: Path | None = Field(
+        default=None, description="dataset folder of pairs whose chosen sides are learnt in full beside them"
+    )
+    replay_batch_size: int = Field(default=8, ge=1, description="rows of each per device and batch")
+    replay_weight: float = Field(default=1.0, gt=0, description="weight of the mean loss of each")
 
     alarm_chosen_drop: float = Field(
         default=0.5, gt=0, description="alarm when chosen log-probabilities fall so far, in nats per token"
@@ -335,6 +338,9 @@ class LoopConfig(StageConfig):
     sft: SftConfig = SftConfig()
     dpo: DpoConfig = DpoConfig()
     replay: bool = Field(default=False, description="stage 2 replays the rows of its round's stage 1")
+    learn_chosen: bool = Field(
+        default=False, description="stage 2 also learns the whole units of its pairs' chosen sides (SFT)"
+    )
     gate: GateConfig | None = Field(default=None, description="none promotes every round's student")
     serve: ServeConfig | None = Field(default=None, description="none serves nothing")
     evaluate: EvaluationConfig = EvaluationConfig()

@@ -90,7 +90,7 @@ def create_dpo_trainer(config: DpoConfig, arguments: Any, rows: dict[str, Any], 
 
     from training.order import GlobalOrder
     from training.reference import CheckReference
-    from training.replay import WithReplay, load_replay
+    from training.replay import WithReplay, load_replays
     from training.run import refusals
     from training.student import load_student, lora_config
 
@@ -113,7 +113,7 @@ def create_dpo_trainer(config: DpoConfig, arguments: Any, rows: dict[str, Any], 
             processing_class=tokenizer,
             peft_config=lora_config(config),
         )
-    trainer.replay = load_replay(config, arguments, tokenizer)
+    trainer.replays = load_replays(config, arguments, tokenizer)
     trainer.replay_weight = config.replay_weight
     trainer.add_callback(CheckReference(trainer))
     return trainer

@@ -137,8 +137,11 @@ class _Loop:
         changes = {"kind": "preference", "tokenizer": hsft.model}
         pairs = stages.build(config.pairs, folder / "pairs", (store,), **changes)
         start = {"model": hsft.model, "adapter": hsft.adapter, "data": pairs, "output": folder / "dpo"}
-        replay = {"replay": rows} if config.replay else {}
-        student = stages.train(config.dpo.model_copy(update={**start, **replay}))
+        beside = {"replay": rows} if config.replay else {}
+        if config.learn_chosen:
+            units = {**changes, "pair_scope": "unit"}
+            beside["learn_chosen"] = stages.build(config.pairs, folder / "units", (store,), **units)
+        student = stages.train(config.dpo.model_copy(update={**start, **beside}))
         self.students[f"HSFT + DPO{label}"] = (student, folder / "dpo.json", {})
         return student
 

@@ -1,8 +1,9 @@
-"""Replay: rows of an earlier stage that every step goes on learning, so that they are not forgotten.
+"""Replay: rows that every step of stage 2 learns beside its pairs, by their plain likelihood.
 
-A preference loss looks at a few tokens of a row and lets everything else drift; the plain likelihood of
-stage 1's rows holds it (experience replay, Rolnick et al., 2019). The order of the rows depends on the seed
-and the step alone, so that a run that is resumed, or shared by several processes, replays what it would have
+A preference loss looks at a few tokens of a row and lets everything else drift; rows of stage 1 hold it
+(experience replay, Rolnick et al., 2019). The chosen sides of pairs may be learnt in full likewise, where the
+preference itself compares only the first words that differ. The order of the rows depends on the seed and
+the step alone, so that a run that is resumed, or shared by several processes, replays what it would have
 replayed.
 """
 
@@ -18,7 +19,7 @@ from training.config import DpoConfig
 from training.dataset_folder import load_manifest
 from training.order import LengthOrder
 from training.run import tokenize_file
-from training.tokens import tokenize_completion
+from training.tokens import tokenize_chosen, tokenize_completion
 
 
 class Replay:
@@ -60,8 +61,8 @@ def _pad(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
     return padded
 
 
-def load_replay(config: DpoConfig, arguments: Any, tokenizer: Any) -> Replay | None:
-    """The rows that a run replays, tokenised; None where there are none to replay.
+def load_replays(config: DpoConfig, arguments: Any, tokenizer: Any) -> tuple[Replay, ...]:
+    """The rows that a run learns beside its pairs, tokenised: stage 1's, and chosen sides in full.
 
     Args:
         config: The stage's settings.
@@ -69,23 +70,29 @@ def load_replay(config: DpoConfig, arguments: Any, tokenizer: Any) -> Replay | N
         tokenizer: The student's tokenizer.
 
     Raises:
-        DataError: The folder is unusable, or holds no rows of stage 1.
+        DataError: A folder is unusable, or holds the other kind of rows.
     """
-    if config.replay is None:
-        return None
-    if load_manifest(config.replay).kind != "sft":
-        raise DataError(
-            f"`replay={config.replay}` holds preference pairs. Pass a folder that "
-            "`training.data --kind sft` built."
-        )
-    rows, _ = tokenize_file(
-        config, arguments, config.replay, "train", tokenizer, tokenize_completion, name="replay"
-    )
-    return Replay(rows, config.replay_batch_size, config.seed, tokenizer.pad_token_id)
+    found = []
+    for name, kind, tokenize in (
+        ("replay", "sft", tokenize_completion),
+        ("learn_chosen", "preference", tokenize_chosen),
+    ):
+        folder = getattr(config, name)
+        if folder is None:
+            continue
+        held = load_manifest(folder).kind
+        if held != kind:
+            raise DataError(
+                f"`{name}={folder}` holds rows of kind {held}. Pass a folder that "
+                f"`training.data --kind {kind}` built."
+            )
+        rows, _ = tokenize_file(config, arguments, folder, "train", tokenizer, tokenize, name=name)
+        found.append(Replay(rows, config.replay_batch_size, config.seed, tokenizer.pad_token_id))
+    return tuple(found)
 
 
 class WithReplay:
-    """What a trainer puts in front of TRL's: the mean loss of a replayed batch is added to every batch's.
+    """What a trainer puts in front of TRL's: the mean losses of replayed batches are added to every batch's.
 
     Process ``p`` of ``n`` takes the batches ``p, p + n, ...``, as with the rows themselves (`GlobalOrder`).
     """
@@ -93,7 +100,7 @@ class WithReplay:
     args: Any
     state: Any
     _metrics: Any
-    replay: Replay | None = None
+    replays: tuple[Replay, ...] = ()
     replay_weight: float = 1.0
     _replayed = (-1, 0)  # the step, and its batches so far
 
@@ -101,11 +108,11 @@ class WithReplay:
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
-        if self.replay is None or not model.training:
+        if not self.replays or not model.training:
             return found
-        device = inputs["input_ids"].device
-        batch = {name: part.to(device) for name, part in self.replay.batch(self._next_batch()).items()}
-        again = model(**batch).loss
+        device, number = inputs["input_ids"].device, self._next_batch()
+        batches = [replay.batch(number) for replay in self.replays]
+        again = sum(model(**{k: part.to(device) for k, part in batch.items()}).loss for batch in batches)
         self._metrics["train"]["replay_loss"].append(again.item())
         if return_outputs:
             return found[0] + self.replay_weight * again, found[1]

@@ -25,6 +25,7 @@ _FREE = {
     "output",
     "data",
     "replay",
+    "learn_chosen",
     "save_steps",
     "device",
     "per_device_train_batch_size",
@@ -39,8 +40,9 @@ def describe_run(config: TrainConfig, *, data_hash: str, global_batch: int) -> d
     if config.adapter is not None:
         started["adapter"] = config.adapter / "adapter_model.safetensors"
     hashes = {f"content of {name}": _hash(file) for name, file in started.items() if file.is_file()}
-    if isinstance(config, DpoConfig) and config.replay is not None:
-        hashes["replay hash"] = load_manifest(config.replay).data_hash
+    if isinstance(config, DpoConfig):
+        beside = {"replay": config.replay, "learn_chosen": config.learn_chosen}
+        hashes |= {f"{name} hash": load_manifest(rows).data_hash for name, rows in beside.items() if rows}
     return {**settings, "global batch": global_batch, "data hash": data_hash, **hashes}
 
 

@@ -91,6 +91,13 @@ def tokenize_pair(row: Row, tokenizer: PreTrainedTokenizerBase) -> Tokenized:
     return found
 
 
+def tokenize_chosen(row: Row, tokenizer: PreTrainedTokenizerBase) -> Tokenized:
+    """Tokenises the chosen side of a preference row as `tokenize_completion` does a row of stage 1."""
+    pair = tokenize_pair(row, tokenizer)
+    given, learnt = pair["prompt_ids"], pair["chosen_ids"]
+    return {"input_ids": given + learnt, "labels": [-100] * len(given) + learnt}
+
+
 def tokenize_rows(
     rows: Iterable[Row],
     tokenizer: PreTrainedTokenizerBase,
