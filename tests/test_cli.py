@@ -208,7 +208,10 @@ def test_ctrl_c_is_one_sentence_and_130() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # takes the call and never answers
         server.settimeout(150)
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        process = start("solve", QUESTION, "--student", f"vllm:tiny@{url}", start_new_session=True)
+        # A shell's background jobs, and so this suite as one, ignore Ctrl-C and pass that on.
+        heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        words = ("solve", QUESTION, "--student", f"vllm:tiny@{url}")
+        process = start(*words, start_new_session=True, **heeding)
         connection, _ = server.accept()
         connection.recv(100)
         asked = time.monotonic()
