@@ -33,7 +33,7 @@ WHOLE_SIDES = {"pair_scope": "unit"}
 CONTROLS = (
     Control(REPLAY, dpo={"loss_type": ("sft",), "loss_weights": (0.0,)}),
     Control(CHOSEN, pairs=WHOLE_SIDES, dpo={"loss_type": ("sft",), "loss_weights": (1.0,)}),
-    # Sides a hundred times as long have log-ratios as large: beta as for whole answers, where it was tuned.
+    # Whole sides have far larger log-ratios than single words: the beta of the sweeps on whole sides.
     Control(WHOLE, pairs={"pair_format": "whole_answer", **WHOLE_SIDES}, dpo={"beta": 0.1}),
     Control(LITERAL, pairs={"pair_format": "literal_eq8"}),
 )

@@ -18,7 +18,7 @@ from rich.console import Console
 from supercorrect_agent.cli.live import LiveRun
 from supercorrect_agent.cli.screen import SolutionWriter
 from supercorrect_agent.store import open_store
-from tests.commands import QUESTION, RIGHT, WRONG, assert_one_sentence, run_cli
+from tests.commands import QUESTION, RIGHT, WRONG, assert_one_sentence, heed_ctrl_c, run_cli
 from tests.fakes import ScriptedChatModel
 
 REST = "<Answer>\\boxed{37}</Answer>"  # behind the corrected second step
@@ -208,10 +208,8 @@ def test_ctrl_c_is_one_sentence_and_130() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # takes the call and never answers
         server.settimeout(150)
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        # A shell's background jobs, and so this suite as one, ignore Ctrl-C and pass that on.
-        heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
         words = ("solve", QUESTION, "--student", f"vllm:tiny@{url}")
-        process = start(*words, start_new_session=True, **heeding)
+        process = start(*words, start_new_session=True, preexec_fn=heed_ctrl_c)
         connection, _ = server.accept()
         connection.recv(100)
         asked = time.monotonic()

@@ -16,6 +16,7 @@ from supercorrect_agent.errors import DataError, ModelError
 from supercorrect_agent.sandbox.world import generate_problems
 from supercorrect_agent.store import open_store
 from supercorrect_agent.templates import critique_prefix
+from tests.commands import heed_ctrl_c
 from tests.pupil import Pupil, Sheet, ending, right_solution, wrong_solution
 from tests.tiny import build_tiny_model
 from training import collect
@@ -131,10 +132,6 @@ def test_ctrl_c_keeps_what_was_collected(tmp_path: Path) -> None:
     flags = ["--student", f"local:{model}", "--n", "5000", "--store", str(store), "--concurrency", "4"]
     command = [sys.executable, "-m", "training.collect", *flags, "--max_new_tokens", "8"]
     pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
-
-    def heed_ctrl_c() -> None:  # a shell's background job, this test perhaps, starts its children deaf to it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     with subprocess.Popen(command, preexec_fn=heed_ctrl_c, **pipes) as process:
         deadline = time.monotonic() + 240
         while not (store.exists() and store.stat().st_size) and time.monotonic() < deadline:
