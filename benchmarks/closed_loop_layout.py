@@ -11,7 +11,7 @@ from typing import Any
 
 BASE, PLAIN, HSFT, FINAL = "base", "plain SFT", "HSFT", "HSFT + DPO"
 REPLAY, CHOSEN, WHOLE = "replay only", "SFT on chosen", "whole-answer DPO"
-LITERAL = "DPO, literal pairs"
+ALONE, LITERAL = "DPO without SFT", "DPO, literal pairs"
 ROUNDS = 3
 
 
@@ -29,15 +29,17 @@ class Control:
         return Path("controls") / re.sub(r"\W+", "-", self.name.lower())
 
 
-WHOLE_SIDES = {"pair_scope": "unit"}
+NO_PREFERENCE = {"loss_type": ("sft",), "loss_weights": (0.0,)}
+NO_SFT = {"learn_chosen": None}
 CONTROLS = (
-    Control(REPLAY, dpo={"loss_type": ("sft",), "loss_weights": (0.0,)}),
-    Control(CHOSEN, pairs=WHOLE_SIDES, dpo={"loss_type": ("sft",), "loss_weights": (1.0,)}),
-    # Whole sides have far larger log-ratios than single words: the beta of the sweeps on whole sides.
-    Control(WHOLE, pairs={"pair_format": "whole_answer", **WHOLE_SIDES}, dpo={"beta": 0.1}),
+    Control(REPLAY, dpo={**NO_PREFERENCE, **NO_SFT}),
+    Control(CHOSEN, dpo=NO_PREFERENCE),
+    # Whole answers have far larger log-ratios than single words: the beta of the sweeps on whole sides.
+    Control(WHOLE, pairs={"pair_format": "whole_answer", "pair_scope": "unit"}, dpo={"beta": 0.1, **NO_SFT}),
+    Control(ALONE, dpo=NO_SFT),
     Control(LITERAL, pairs={"pair_format": "literal_eq8"}),
 )
-"""The main run's own pairs are inline, and end at the first word that differs."""
+"""The main run prefers at the first different word of inline pairs, and learns their chosen sides in full."""
 
 STUDENTS = (BASE, PLAIN, HSFT, *(control.name for control in CONTROLS), FINAL)
 COMPARED = {HSFT: "hsft", FINAL: "dpo"}

@@ -12,6 +12,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.closed_loop_layout import (
+    ALONE,
     BASE,
     CHOSEN,
     COMPARED,
@@ -121,9 +122,10 @@ def _students(part: Part) -> Lines:
         "By seed, t1 -> t2:", "",
         *(f"- {name}: {_by_seed(part, name)}" for name in names),
         "", "## Stage 2 against its controls", "",
-        "All start from HSFT and take as many optimiser steps, with the same replayed rows of stage 1, seed "
-        f"and rates. *{REPLAY}* has no preference loss. The pairs of *{FINAL}* are inline and end at the "
-        f"first word in which the sides differ, as the literal ones do; *{CHOSEN}* learns whole units.", "",
+        "All start from HSFT and take as many optimiser steps, with the same replayed rows of stage 1, "
+        f"seed and rates. *{REPLAY}* learns nothing else, *{CHOSEN}* the chosen sides of the pairs too, "
+        f"*{ALONE}* prefers them, *{FINAL}* does both. The pairs are inline and are compared up to the "
+        "first word that differs, the literal ones likewise; whole answers are compared whole.", "",
         *_against_replay(part), "",
         f"{FINAL} against every other student (plain SFT has a single pass only):", "",
         *_against_final(part), "",

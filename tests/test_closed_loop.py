@@ -14,6 +14,7 @@ import torch
 from benchmarks import closed_loop, closed_loop_runs
 from benchmarks.closed_loop import Task, parse, run_tasks
 from benchmarks.closed_loop_layout import (
+    ALONE,
     BASE,
     CHOSEN,
     CONTROLS,
@@ -39,11 +40,11 @@ OUTCOMES: dict[str, tuple[bool, bool, int | None]] = {  # right at t1, right at 
     "R": (True, True, None), "B": (True, False, 1), "F": (True, True, 3),
     "C": (False, True, 2), "M": (False, False, None), "L": (False, False, 1),
 }  # fmt: skip
-# t2: HSFT 14, then 16, 12, 11, 13 and 20 of 20.
+# t2 of 20: HSFT 14, then replay 16, SFT 12, whole 11, literal 13, without SFT 13, final 19.
 CODES = {
     BASE: "R" * 6 + "M" * 14, PLAIN: "R" * 8 + "M" * 12, HSFT: "R" * 12 + "C" * 2 + "M" * 3 + "L" * 3,
     REPLAY: "R" * 12 + "C" * 4 + "M" * 4, CHOSEN: "R" * 12 + "M" * 8, WHOLE: "R" * 11 + "M" * 9,
-    LITERAL: "R" * 12 + "C" * 1 + "L" * 7,
+    LITERAL: "R" * 12 + "C" * 1 + "L" * 7, ALONE: "R" * 13 + "L" * 7,
     FINAL: "R" * 14 + "C" * 5 + "B" * 1,
 }  # fmt: skip
 
@@ -309,6 +310,7 @@ def test_controls_differ_from_the_main_run_in_what_the_table_says(
         main = DpoConfig(
             model=str(first / "sft"), full=True, data=first / "pairs", output=first / "dpo", seed=20_000,
             learning_rate=3e-5, replay=first / "rows", replay_batch_size=4, loss_type=("sigmoid", "sft"),
+            beta=1.0, learn_chosen=first / "units",
         )  # fmt: skip
         content = {"config": main.model_dump(mode="json"), "results": {"step": 123}}
         save(first / "dpo" / "run.json", content)
@@ -319,25 +321,28 @@ def test_controls_differ_from_the_main_run_in_what_the_table_says(
     closed_loop_runs.run_main_chain(tmp_path, 2, 50, print)
     first = tmp_path / "main" / "round1"
     trained = [each[1] for each in Recorder.made if each[0] == "train"]
-    assert [config.loss_type for config in trained] == [("sft",), ("sft",), *[("sigmoid", "sft")] * 2]
-    assert [config.loss_weights for config in trained] == [(0.0,), (1.0,), *[(1.0, 1.0)] * 2]
-    own = [tmp_path / control.folder / "pairs" for control in CONTROLS[1:]]
-    assert [config.data for config in trained] == [first / "pairs", *own]
+    assert [config.loss_type for config in trained] == [*[("sft",)] * 2, *[("sigmoid", "sft")] * 3]
+    assert [config.loss_weights for config in trained] == [*[(0.0,)] * 2, *[(1.0, 1.0)] * 3]
+    assert [config.beta for config in trained] == [1.0, 1.0, 0.1, 1.0, 1.0]
+    assert [bool(config.learn_chosen) for config in trained] == [False, True, False, False, True]
+    assert {config.learn_chosen for config in trained} == {None, first / "units"}
+    whole, literal = (tmp_path / CONTROLS[place].folder / "pairs" for place in (2, 4))
+    assert [config.data for config in trained] == [*[first / "pairs"] * 2, whole, first / "pairs", literal]
     for config in trained:
         assert (config.max_steps, config.model, config.seed) == (123, str(first / "sft"), 20_000)
         assert (config.replay, config.replay_batch_size) == (first / "rows", 4)
         assert (config.learning_rate, config.full) == (3e-5, True)
     built = [each for each in Recorder.made if each[0] == "build"]
-    assert [stage.pair_format for _, stage, _ in built] == ["inline", "whole_answer", "literal_eq8"]
-    assert [stage.pair_scope for _, stage, _ in built] == ["unit", "unit", "difference"]
+    assert [stage.pair_format for _, stage, _ in built] == ["whole_answer", "literal_eq8"]
+    assert [stage.pair_scope for _, stage, _ in built] == ["unit", "difference"]
     assert all(stage.solve_pairs and stage.kind == "preference" for _, stage, _ in built)
     assert {stores for _, _, stores in built} == {(first / "pair_traces",)}
     asked = [each[1:] for each in Recorder.made if each[0] == "evaluate"]
-    assert [(out.parent.name, found["problems"], found["arms"]) for _, out, found in asked[4:]] == [
+    assert [(out.parent.name, found["problems"], found["arms"]) for _, out, found in asked[5:]] == [
         ("unseen", "sandbox:unseen", ("single", "review", "teacher")),
         ("critique", "sandbox:test", ("teacher", "retry")),
     ] * 2
-    assert [found["n"] for _, _, found in asked] == [50] * 4 + [25] * 4
+    assert [found["n"] for _, _, found in asked] == [50] * 5 + [25] * 4
     assert {found["seed"] for _, _, found in asked} == {20_000}
     assert asked[0][0] == "student of replay-only"
 
