@@ -31,12 +31,15 @@ class Control:
 
 NO_PREFERENCE = {"loss_type": ("sft",), "loss_weights": (0.0,)}
 NO_SFT = {"learn_chosen": None}
+PREFERENCE = {"loss_weights": (1.0,), **NO_SFT}
 CONTROLS = (
     Control(REPLAY, dpo={**NO_PREFERENCE, **NO_SFT}),
     Control(CHOSEN, dpo=NO_PREFERENCE),
     # Whole answers have far larger log-ratios than single words: the beta of the sweeps on whole sides.
-    Control(WHOLE, pairs={"pair_format": "whole_answer", "pair_scope": "unit"}, dpo={"beta": 0.1, **NO_SFT}),
-    Control(ALONE, dpo=NO_SFT),
+    Control(
+        WHOLE, pairs={"pair_format": "whole_answer", "pair_scope": "unit"}, dpo={"beta": 0.1, **PREFERENCE}
+    ),
+    Control(ALONE, dpo=PREFERENCE),
     Control(LITERAL, pairs={"pair_format": "literal_eq8"}),
 )
 """The main run prefers at the first different word of inline pairs, and learns their chosen sides in full."""

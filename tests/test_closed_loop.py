@@ -309,8 +309,8 @@ def test_controls_differ_from_the_main_run_in_what_the_table_says(
         first = config.folder / "round1"
         main = DpoConfig(
             model=str(first / "sft"), full=True, data=first / "pairs", output=first / "dpo", seed=20_000,
-            learning_rate=3e-5, replay=first / "rows", replay_batch_size=4, loss_type=("sigmoid", "sft"),
-            beta=1.0, learn_chosen=first / "units",
+            learning_rate=3e-5, replay=first / "rows", replay_batch_size=4, loss_type=("sigmoid",),
+            loss_weights=(0.2,), beta=1.0, learn_chosen=first / "units",
         )  # fmt: skip
         content = {"config": main.model_dump(mode="json"), "results": {"step": 123}}
         save(first / "dpo" / "run.json", content)
@@ -321,8 +321,8 @@ def test_controls_differ_from_the_main_run_in_what_the_table_says(
     closed_loop_runs.run_main_chain(tmp_path, 2, 50, print)
     first = tmp_path / "main" / "round1"
     trained = [each[1] for each in Recorder.made if each[0] == "train"]
-    assert [config.loss_type for config in trained] == [*[("sft",)] * 2, *[("sigmoid", "sft")] * 3]
-    assert [config.loss_weights for config in trained] == [*[(0.0,)] * 2, *[(1.0, 1.0)] * 3]
+    assert [config.loss_type for config in trained] == [*[("sft",)] * 2, *[("sigmoid",)] * 3]
+    assert [config.loss_weights for config in trained] == [(0.0,), (0.0,), (1.0,), (1.0,), (0.2,)]
     assert [config.beta for config in trained] == [1.0, 1.0, 0.1, 1.0, 1.0]
     assert [bool(config.learn_chosen) for config in trained] == [False, True, False, False, True]
     assert {config.learn_chosen for config in trained} == {None, first / "units"}
