@@ -51,6 +51,7 @@ def test_the_demo_runs_and_a_second_call_runs_nothing_again(
         "build round1/rows",
         "build round1/plain_rows",
         "build round1/pairs",
+        "build round1/units",
     ]
     assert (out / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "table.md").read_text().count("\n") == 2 + len(STUDENTS)
