@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         create_supercorrect_graph,
     )
     from supercorrect_agent.models import load_chat_model
+    from supercorrect_agent.plugin import SelfCorrectionMiddleware, create_solver_tool, with_self_correction
     from supercorrect_agent.state import CollectConfig, CorrectionConfig
     from supercorrect_agent.store import open_store
     from supercorrect_agent.teachers.llm import LLMTeacher
@@ -31,16 +32,19 @@ __all__ = [
     "LLMTeacher",
     "MathVerifier",
     "Problem",
+    "SelfCorrectionMiddleware",
     "Solution",
     "SuperCorrectError",
     "Trace",
     "build_supercorrect_graph",
     "create_collecting_graph",
+    "create_solver_tool",
     "create_supercorrect_graph",
     "load_chat_model",
     "open_store",
     "parse_critique",
     "parse_solution",
+    "with_self_correction",
 ]
 
 _HOMES = {
@@ -50,16 +54,19 @@ _HOMES = {
     "LLMTeacher": "teachers.llm",
     "MathVerifier": "verification",
     "Problem": "types",
+    "SelfCorrectionMiddleware": "plugin",
     "Solution": "types",
     "SuperCorrectError": "errors",
     "Trace": "types",
     "build_supercorrect_graph": "graph",
     "create_collecting_graph": "graph",
+    "create_solver_tool": "plugin",
     "create_supercorrect_graph": "graph",
     "load_chat_model": "models",
     "open_store": "store",
     "parse_critique": "templates",
     "parse_solution": "templates",
+    "with_self_correction": "plugin",
 }
 
 

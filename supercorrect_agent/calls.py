@@ -10,16 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
 
+from supercorrect_agent.limits import limited_model, limits_of
+from supercorrect_agent.models import cut_reply
 from supercorrect_agent.types import Call, Role
 
 T = TypeVar("T")
+_CALLS = "supercorrect_calls"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def drive(flow: Flow[T]) -> T:
 
 
 async def adrive(flow: Flow[T]) -> T:
-    """Runs a flow to its end, awaiting each effect."""
+    """Runs a flow to its end, awaiting each effect. A cancelled run leaves at the effect it waits for."""
     try:
         effect = next(flow)
         while True:
@@ -65,6 +68,8 @@ async def adrive(flow: Flow[T]) -> T:
                 effect = flow.send(result)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+    finally:
+        flow.close()
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,25 @@ def model_name(model: BaseChatModel) -> str:
     return model._llm_type
 
 
-def call_config(config: RunnableConfig | None, *, role: Role, name: str, round: int) -> RunnableConfig:
+def call_config(
+    config: RunnableConfig | None, *, role: Role | Literal["memory"], name: str, round: int
+) -> RunnableConfig:
     """The caller's config (its callbacks pass through) with run name, role tag and round added."""
     base = config or RunnableConfig()
     tags = [*(base.get("tags") or []), f"role:{role}"]
     metadata = {**(base.get("metadata") or {}), "round": round}
     return {**base, "run_name": name, "tags": list(dict.fromkeys(tags)), "metadata": metadata}
+
+
+def note_calls(failure: Exception, calls: Sequence[Call]) -> None:
+    """Notes on a failure which calls had been made before it: they cost what they cost."""
+    setattr(failure, _CALLS, tuple(calls))
+
+
+def calls_before(failure: Exception) -> tuple[Call, ...]:
+    """The calls that a role had made when it failed, as far as it said so."""
+    made: tuple[Call, ...] = getattr(failure, _CALLS, ())
+    return made
 
 
 def ask(
@@ -105,7 +123,7 @@ def ask(
     sampling: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Effect[Reply]:
-    """One call of a chat model as an effect.
+    """One call of a chat model as an effect, within the limits that the config carries.
 
     Args:
         model: The chat model.
@@ -120,7 +138,9 @@ def ask(
     """
     sampling = dict(sampling or {})
     options = {**sampling, **(extra or {})}
+    limited = limited_model(model, name=name, options=options, limits=limits_of(config))
     child = call_config(config, role=role, name=name, round=round)
+    del child["run_name"]  # the name of the model's own run, which need not be the outermost
 
     def reply(message: AIMessage, started: float) -> Reply:
         usage = message.usage_metadata
@@ -139,11 +159,19 @@ def ask(
 
     def run() -> Reply:
         started = time.perf_counter()
-        return reply(model.invoke(list(messages), child, **options), started)
+        try:
+            message = limited.invoke(messages, child)
+        except Exception as failure:
+            message = cut_reply(failure)
+        return reply(message, started)
 
     async def arun() -> Reply:
         started = time.perf_counter()
-        return reply(await model.ainvoke(list(messages), child, **options), started)
+        try:
+            message = await limited.ainvoke(messages, child)
+        except Exception as failure:
+            message = cut_reply(failure)
+        return reply(message, started)
 
     return Effect(run, arun)
 

@@ -8,36 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from pydantic import ValidationError
 
 from supercorrect_agent.alternatives import Alternatives
-from supercorrect_agent.calls import Effect, Flow, Reply, call_config
+from supercorrect_agent.calls import Effect, Flow, Reply, call_config, calls_before
 from supercorrect_agent.errors import ConfigError
+from supercorrect_agent.events import report_correction, report_critique, report_end, report_solution
 from supercorrect_agent.inspector import failed_notes, inspect_critique
-from supercorrect_agent.nodes import (
-    Update,
-    model_of,
-    report_correction,
-    report_critique,
-    report_end,
-    report_solution,
-    run_settings,
-    student_turn,
-)
+from supercorrect_agent.outcome import build_trace
 from supercorrect_agent.progress import (
-    build_trace,
-    close_round,
+    begin_run,
     corrections,
     critique_of,
     current_text,
+    current_verdict,
     dump,
     ended,
     failure_text,
+    in_round,
+    revised,
+    round_number,
+    told,
+    unset,
+    with_verdict,
 )
-from supercorrect_agent.state import CollectConfig, CollectState, empty_progress
+from supercorrect_agent.running import Update, model_of, run_settings, student_turn
+from supercorrect_agent.state import CollectConfig, CollectState
 from supercorrect_agent.student import Student, kept_text
 from supercorrect_agent.teachers import RevisingTeacher, Teacher
 from supercorrect_agent.templates import parse_solution
@@ -61,11 +59,9 @@ def teacher_write(collector: Collector, state: CollectState, config: RunnableCon
     """Has the teacher write the hierarchical solution (paper eq. 4), if wanted; forgets any earlier run."""
     problem = _problem(state)
     settings = run_settings(collector.defaults)
-    update: Update = {**empty_progress(), "template": None, **_NO_CRITIQUE}
     if not settings.write_template:
-        return (
-            update if settings.attempt else {**update, "ending": ended("unchanged", "nothing was asked for")}
-        )
+        ending = {} if settings.attempt else ended("unchanged", "nothing was asked for")
+        return {**begin_run(state), "template": None, "ending": ending}
     teacher = collector.teacher
     child = call_config(config, role="teacher", name="teacher_write", round=0)
     try:
@@ -73,12 +69,14 @@ def teacher_write(collector: Collector, state: CollectState, config: RunnableCon
             lambda: teacher.write_solution(problem, child), lambda: teacher.awrite_solution(problem, child)
         )
     except Exception as failure:
-        return {**update, "ending": ended("error", failure_text("teacher", failure, model_of(teacher)))}
-    update |= {"template": written.raw if written else None, "calls": [dump(call) for call in calls]}
+        ending = ended("error", failure_text("teacher", failure, model_of(teacher)))
+        return {**begin_run(state), "template": None, "ending": ending}
+    made, template = [dump(call) for call in calls], {"template": written.raw if written else None}
     if settings.attempt:
-        return update
+        return {**begin_run(state, made), **template}
     verdict: Verdict = yield from _compare(collector, problem, written)
-    return {**update, "verdict": dump(verdict), "ending": _template_ending(written, verdict)}
+    ending = _template_ending(written, verdict)
+    return {**begin_run(state, made, verdict=dump(verdict)), **template, "ending": ending}
 
 
 def _template_ending(written: Solution | None, verdict: Verdict) -> dict[str, str]:
@@ -112,20 +110,15 @@ def student_solve(collector: Collector, state: CollectState, config: RunnableCon
     except Exception as failure:
         return {"ending": ended("error", failure_text("student", failure, collector.student.model))}
     report_solution(collector.student, reply.text)
-    return {"attempt": reply.text, "calls": [*state["calls"], dump(reply.call)]}
+    return {"first": {"solution": reply.text}, "calls": [dump(reply.call)]}
 
 
 def verify(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
     """Compares the newest answer with the true one, closes the round, and decides whether to go on."""
-    revision = state["revision"]
-    text = revision["text"] if revision else state["attempt"] or ""
-    verdict: Verdict = yield from _compare(collector, _problem(state), collector.student.read(text))
-    update: Update = {"verdict": dump(verdict)}
-    if revision:
-        entry = _closed(state, solution=text, verdict=verdict, continuation=revision["continuation"])
-        update = {**_NO_CRITIQUE, "history": [*state["history"], entry], "critique": {}, "revision": {}}
-    done = corrections(state) + bool(revision)
-    return {**update, "ending": _gate(verdict, done, run_settings(collector.defaults))}
+    solution = collector.student.read(current_text(state))
+    verdict: Verdict = yield from _compare(collector, _problem(state), solution)
+    ending = _gate(verdict, corrections(state), run_settings(collector.defaults))
+    return {**unset(state, "notes", "revisions"), **with_verdict(state, verdict), "ending": ending}
 
 
 def _gate(verdict: Verdict, done: int, settings: CollectConfig) -> dict[str, str]:
@@ -140,21 +133,22 @@ def _gate(verdict: Verdict, done: int, settings: CollectConfig) -> dict[str, str
 
 def teacher_critique(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
     """Asks the teacher, who sees the reference, for the first wrong step; with notes, to revise that."""
-    number = len(state["history"]) + 1
+    number = round_number(state)
     child = call_config(config, role="teacher", name="teacher_critique", round=number)
     try:
         found, calls = yield _critique_effect(collector, state, child)
     except Exception as failure:
-        return {"ending": ended("error", failure_text("teacher", failure, model_of(collector.teacher)))}
+        ending = ended("error", failure_text("teacher", failure, model_of(collector.teacher)))
+        return {"calls": [dump(call) for call in calls_before(failure)], "ending": ending}
     report_critique(found, number)
     made = [dump(call.model_copy(update={"round": number})) for call in calls]
-    return {"critique": dump(found), "calls": [*state["calls"], *made]}
+    return {**in_round(state, **told(found)), "calls": made}
 
 
 def _critique_effect(
     collector: Collector, state: CollectState, child: RunnableConfig
 ) -> Effect[tuple[Critique, tuple[Call, ...]]]:
-    teacher, problem, notes = collector.teacher, _problem(state), state["notes"]
+    teacher, problem, notes = collector.teacher, _problem(state), state.get("notes", "")
     solution = collector.student.read(current_text(state))
     if not (notes and isinstance(teacher, RevisingTeacher)):
         return Effect(
@@ -171,7 +165,7 @@ def _critique_effect(
 def inspect(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
     """Checks the critique by rules: sends it back with notes, lets it through, or ends the run with it."""
     found, solution = critique_of(state), collector.student.read(current_text(state))
-    right = _current_verdict(state).correct
+    right = current_verdict(state).correct
     agrees = (found.step is None) == right
     note = (
         "The answer is right, but a step is called wrong."
@@ -182,20 +176,16 @@ def inspect(collector: Collector, state: CollectState, config: RunnableConfig) -
     if found.readable:
         checks += (Inspection(check="agrees_with_answer", passed=agrees, note="" if agrees else note),)
     notes = failed_notes(checks)
-    if notes and state["revisions"] < MAX_REVISIONS and isinstance(collector.teacher, RevisingTeacher):
-        return {"notes": notes, "revisions": state["revisions"] + 1}
-    update: Update = {"inspections": [dump(one) for one in checks], "notes": ""}
+    done = state.get("revisions", 0)
+    if notes and done < MAX_REVISIONS and isinstance(collector.teacher, RevisingTeacher):
+        return {"notes": notes, "revisions": done + 1}
+    update: Update = {**unset(state, "notes"), **in_round(state, inspections=[dump(one) for one in checks])}
     if not found.readable:
         update["ending"] = ended("parse_error", f"the critique by '{found.author}' could not be read")
     elif right and (found.found_error or not run_settings(collector.defaults).student_review):
         update["ending"] = _ACCEPTED
-    elif right:
-        return update
-    elif not kept_text(solution, found):
+    elif not right and not kept_text(solution, found):
         update["ending"] = ended("unchanged", "the teacher named no step that could be corrected")
-    if "ending" in update:
-        entry = _closed(CollectState(**{**state, **update}))  # type: ignore[typeddict-item]
-        update |= {"history": [*state["history"], entry], "critique": {}}
     return update
     yield  # a flow without effects
 
@@ -204,7 +194,7 @@ def after_inspect(state: CollectState) -> str:
     """Where a run goes from ``inspect``."""
     if state["ending"]:
         return "record"
-    return "teacher_critique" if state["notes"] else "student_review"
+    return "teacher_critique" if state.get("notes") else "student_review"
 
 
 def student_review(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
@@ -215,48 +205,39 @@ def student_review(collector: Collector, state: CollectState, config: RunnableCo
     """
     settings, critique = run_settings(collector.defaults), critique_of(state)
     if not settings.student_review:
-        return {"review": {}}
+        return {}
     try:
         review, call = yield from collector.student.review(
             _problem(state).question,
             collector.student.read(current_text(state)),
-            student_turn(settings, config, len(state["history"]) + 1),
+            student_turn(settings, config, round_number(state)),
             forced=critique if critique.found_error else None,
         )
     except Exception as failure:
-        return _student_failed(collector, state, failure)
-    update: Update = {"review": dump(review), "calls": [*state["calls"], dump(call)]}
-    if not critique.found_error:
-        entry = _closed(CollectState(**{**state, **update}))  # type: ignore[typeddict-item]
-        update |= {"history": [*state["history"], entry], "critique": {}, "ending": _ACCEPTED}
-    return update
+        return _student_failed(collector, failure)
+    ending = {} if critique.found_error else _ACCEPTED
+    return {**in_round(state, review=dump(review)), "calls": [dump(call)], "ending": ending}
 
 
 def student_alternatives(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
     """Has the student put the teacher's step right in further words of its own, where that is wanted."""
     settings, problem = run_settings(collector.defaults), _problem(state)
-    turn = student_turn(settings, config, len(state["history"]) + 1)
+    turn = student_turn(settings, config, round_number(state))
     solution = collector.student.read(current_text(state))
     work = Alternatives(collector.student, problem.question, solution, critique_of(state), turn)
-    failed: Exception | None = None
+    failed: Update = {}
     try:
         yield from work.write(rewrite=settings.rewrite, resamples=settings.resamples)
         yield from work.follow(lambda reached: _compare(collector, problem, reached))
     except Exception as failure:
-        failed = failure
-    update: Update = {
-        "alternatives": [dump(one) for one in work.found],
-        "calls": [*state["calls"], *map(dump, work.calls)],
-    }
-    if failed is not None:
-        after = CollectState(**{**state, **update})  # type: ignore[typeddict-item]
-        update |= _student_failed(collector, after, failed)
-    return update
+        failed = _student_failed(collector, failure)
+    found = in_round(state, alternatives=[dump(one) for one in work.found])
+    return {**found, "calls": [dump(call) for call in work.calls], **failed}
 
 
 def student_correct(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
     """Has the student go on from the teacher's corrected step."""
-    number = len(state["history"]) + 1
+    number = round_number(state)
     try:
         text, how, call = yield from collector.student.correct(
             _problem(state).question,
@@ -265,9 +246,9 @@ def student_correct(collector: Collector, state: CollectState, config: RunnableC
             student_turn(run_settings(collector.defaults), config, number),
         )
     except Exception as failure:
-        return _student_failed(collector, state, failure)
+        return _student_failed(collector, failure)
     report_correction(collector.student, text, number, how)
-    return {"revision": {"text": text, "continuation": how}, "calls": [*state["calls"], dump(call)]}
+    return {**in_round(state, **revised(collector.student, text, how)), "calls": [dump(call)]}
 
 
 def record(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
@@ -284,7 +265,6 @@ def record(collector: Collector, state: CollectState, config: RunnableConfig) ->
 
 
 _ACCEPTED = ended("accepted", "the answer is the true one")
-_NO_CRITIQUE: Update = {"review": {}, "alternatives": [], "inspections": [], "notes": "", "revisions": 0}
 
 
 def _problem(state: CollectState) -> Problem:
@@ -297,21 +277,5 @@ def _problem(state: CollectState) -> Problem:
     return problem
 
 
-def _current_verdict(state: CollectState) -> Verdict:
-    verdict = next((e["verdict"] for e in reversed(state["history"]) if e["verdict"]), state["verdict"])
-    return Verdict.model_validate(verdict)
-
-
-def _closed(state: CollectState, **fields: Any) -> Update:
-    return close_round(
-        critique_of(state),
-        review=state["review"],
-        inspections=state["inspections"],
-        alternatives=state.get("alternatives", ()),  # a checkpoint of an earlier version has none
-        **fields,
-    )
-
-
-def _student_failed(collector: Collector, state: CollectState, failure: Exception) -> Update:
-    ending = ended("error", failure_text("student", failure, collector.student.model))
-    return {"history": [*state["history"], _closed(state)], "critique": {}, "ending": ending}
+def _student_failed(collector: Collector, failure: Exception) -> Update:
+    return {"ending": ended("error", failure_text("student", failure, collector.student.model))}

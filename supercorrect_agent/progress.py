@@ -1,116 +1,197 @@
-"""Pure functions over a run's state: reading it, closing rounds, choosing the solution, writing the trace."""
+"""Pure functions over a run's state: what the nodes read of it, and what they write into it."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.retrievers import BaseRetriever
+from langgraph.types import Overwrite
+from pydantic import SecretStr
 
-from supercorrect_agent.errors import SuperCorrectError
+from supercorrect_agent.calls import storable
+from supercorrect_agent.errors import ConfigError, SuperCorrectError
 from supercorrect_agent.models import explain_model_error
+from supercorrect_agent.reducers import fill_in, fill_in_by_number
 from supercorrect_agent.state import Progress
 from supercorrect_agent.student import Student
 from supercorrect_agent.types import (
     Alternative,
     Call,
-    Chosen,
     Critique,
     Inspection,
-    Problem,
-    Round,
-    Solution,
-    Trace,
     TraceStatus,
     Verdict,
 )
 
-try:
-    PACKAGE_VERSION = version("supercorrect-agent")
-except PackageNotFoundError:
-    PACKAGE_VERSION = "unknown"
-
-_RANK = {"correct": 3, "unscored": 2, "incorrect": 1, "unreadable": 0}
+REASON_LENGTH = 1000  # characters
+_UNSET: dict[str, Any] = {
+    **{"answer": None, "solution": None, "status": "", "reason": "", "usage": {}, "trace": {}},
+    **{"votes": [], "agreement": None, "samples": [], "overlap": 0.0, "examples": []},
+    **{"template": None, "notes": "", "revisions": 0},
+}
+_REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
+    "first": fill_in,
+    "rounds": fill_in_by_number,
+    "calls": fill_in_by_number,
+}
+_TOLD = {"step": None, "cause": "", "correction": "", "author": ""}  # what a caller reads of a critique
 
 
 def dump(record: Critique | Call | Verdict | Inspection | Alternative) -> dict[str, Any]:
     """A record as it is kept in the state: JSON-native, without the fields that have their default."""
-    return record.model_dump(mode="json", exclude_defaults=True)
+    fields = record.model_dump(mode="json", exclude_defaults=True)
+    return {key: storable(value) if isinstance(value, str) else value for key, value in fields.items()}
 
 
-def ended(status: TraceStatus, reason: str) -> dict[str, str]:
-    """The ``ending`` of a decided run."""
-    return {"status": status, "reason": reason}
+def ended(status: TraceStatus, reason: str, *, left: str = "") -> dict[str, str]:
+    """The ``ending`` of a decided run, its reason in one line; ``left`` says what a failure left undone."""
+    line = storable(" ".join(reason.split()))[:REASON_LENGTH]
+    return {"status": status, "reason": line, **({"left": left} if left else {})}
 
 
-def failure_text(who: str, failure: Exception, model: BaseChatModel | None = None) -> str:
+def failure_text(who: str, failure: Exception, model: BaseChatModel | BaseRetriever | None = None) -> str:
     """One line that says who failed and how, with the remedy where a model server is the cause."""
-    if model is not None and any(kind.__module__.startswith("openai") for kind in type(failure).__mro__):
+    of_openai = any(kind.__module__.startswith("openai") for kind in type(failure).__mro__)
+    if isinstance(model, BaseChatModel) and of_openai:
         failure = explain_model_error(failure, model)
     kind = "" if isinstance(failure, SuperCorrectError) else f"{type(failure).__name__}: "
-    return f"{who}: {kind}{' '.join(str(failure).split())[:500]}"
+    words = storable(" ".join(_without_keys(str(failure), model).split())[:500])
+    return f"{who}: {kind}{words}"
+
+
+def _without_keys(text: str, model: object) -> str:
+    """A server's words without the model's API keys, which some servers repeat in an error."""
+    for secret in filter(None, _secrets(model)):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _secrets(holder: object, depth: int = 3) -> Iterator[str]:
+    """The keys that an object has, or what it is made of: a retriever's vector store has embeddings."""
+    if isinstance(holder, SecretStr):
+        yield holder.get_secret_value()
+    elif depth and hasattr(holder, "__dict__"):
+        for value in list(vars(holder).values()):
+            yield from _secrets(value, depth - 1)
+
+
+def begin_run(state: Mapping[str, Any], calls: Sequence[dict[str, Any]] = (), **first: Any) -> dict[str, Any]:
+    """What a run's first node writes: nothing of an earlier run of the thread is left.
+
+    Args:
+        state: The state before.
+        calls: The node's calls.
+        first: What is known of the first solution (``solution``, ``verdict``).
+    """
+    return {
+        **unset(state, *_UNSET),
+        "first": Overwrite({"solution": None, **first}),
+        "rounds": Overwrite([]),
+        "calls": Overwrite(fill_in_by_number([], [list(calls)])),
+        "ending": {},
+    }
+
+
+def unset(state: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """The update that empties keys. An empty one is not written: a key costs room in every checkpoint."""
+    return {key: _UNSET[key] for key in keys if state.get(key)}
+
+
+def after(state: Any, update: Mapping[str, Any]) -> Any:
+    """The state as it will be after an update that begins no run."""
+    new = {key: reduce(state[key], [update[key]]) for key, reduce in _REDUCERS.items() if key in update}
+    return {**state, **update, **new}
+
+
+def in_round(state: Progress, **fields: Any) -> dict[str, Any]:
+    """The update that fills in the open round, or opens the next one."""
+    opened = {} if open_round(state) else {**_TOLD, "solution": None, "answer": None, "continuation": ""}
+    return {"rounds": [{"number": round_number(state), **opened, **fields}]}
+
+
+def told(critique: Critique) -> dict[str, Any]:
+    """A critique as fields of its round; ``details`` are those that most callers do not read."""
+    fields = {**_TOLD, **dump(critique)}
+    return {**{key: fields.pop(key) for key in _TOLD}, "details": fields}
+
+
+def revised(student: Student, text: str, how: str) -> dict[str, Any]:
+    """A revised solution as fields of its round, which it closes."""
+    return {"solution": text, "answer": student.read(text).answer, "continuation": how}
+
+
+def open_round(state: Progress) -> dict[str, Any]:
+    """The round that has no revised solution yet, or {}; a decided run may leave one open."""
+    last = state["rounds"][-1] if state["rounds"] else {}
+    return {} if last.get("solution") is not None else last
 
 
 def critique_of(state: Progress) -> Critique:
     """The open critique."""
-    return Critique.model_validate(state["critique"])
+    return read_critique(open_round(state))
 
 
-def close_round(
-    critique: Critique,
-    *,
-    solution: str | None = None,
-    verdict: Verdict | None = None,
-    continuation: str = "",
-    review: Mapping[str, Any] | None = None,
-    inspections: Iterable[Mapping[str, Any]] = (),
-    alternatives: Iterable[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
-    """One finished round, as an entry of ``history``."""
-    return {
-        "critique": dump(critique),
-        "review": dict(review) if review else None,
-        "solution": solution,
-        "verdict": dump(verdict) if verdict else None,
-        "continuation": continuation,
-        "inspections": [dict(one) for one in inspections],
-        "alternatives": [dict(one) for one in alternatives],
-    }
+def read_critique(entry: Mapping[str, Any]) -> Critique:
+    """The critique of a round."""
+    return Critique(**{key: entry[key] for key in _TOLD}, **entry.get("details", {}))
+
+
+def solutions(state: Progress) -> list[dict[str, Any]]:
+    """The entries that have a solution: the first one and the rounds that were closed.
+
+    Raises:
+        ConfigError: The thread is in the middle of a run whose beginning is not in its state.
+    """
+    if not state["first"]:
+        raise ConfigError(
+            "This thread is in the middle of a run and its solutions are missing: another version of "
+            "supercorrect-agent began it, or its checkpoints were pruned. Pass the problem to begin again."
+        )
+    return [entry for entry in (state["first"], *state["rounds"]) if entry.get("solution") is not None]
 
 
 def corrections(state: Progress) -> int:
     """How many revised solutions there are so far."""
-    return sum(entry["solution"] is not None for entry in state["history"])
+    return sum(entry.get("solution") is not None for entry in state["rounds"])
+
+
+def round_number(state: Progress) -> int:
+    """The number, from 1, of the round that is open or comes next."""
+    return corrections(state) + 1
 
 
 def current_text(state: Progress) -> str:
     """The solution that is being worked on: the last revision, else the first solution."""
-    for entry in reversed(state["history"]):
-        if entry["solution"] is not None:
-            return str(entry["solution"])
-    return state["attempt"] or ""
+    found = solutions(state)
+    return str(found[-1]["solution"]) if found else ""
 
 
-def previous_text(state: Progress) -> str:
-    """The solution before the one that is being worked on."""
-    texts = [state["attempt"], *(e["solution"] for e in state["history"] if e["solution"] is not None)]
-    return texts[-2] or "" if len(texts) > 1 else ""
+def current_verdict(state: Progress) -> Verdict:
+    """The verdict on the last solution that has one."""
+    judged = [entry["verdict"] for entry in solutions(state) if entry.get("verdict")]
+    return Verdict.model_validate(judged[-1])
+
+
+def with_verdict(state: Progress, verdict: Verdict) -> dict[str, Any]:
+    """The update that records the verdict on the solution that is being worked on."""
+    done = corrections(state)
+    judged = {"verdict": dump(verdict)}
+    return {"rounds": [{"number": done, **judged}]} if done else {"first": judged}
+
+
+def last_answers(state: Progress, student: Student, count: int) -> list[str | None]:
+    """The answers of the last ``count`` solutions, in order; none where there are fewer solutions."""
+    texts = [entry["solution"] for entry in solutions(state)]
+    return [student.read(text).answer for text in texts[-count:]] if len(texts) >= count else []
 
 
 def last_step(state: Progress) -> int | None:
-    """The step that the last finished round's critique named."""
-    step: int | None = state["history"][-1]["critique"].get("step") if state["history"] else None
+    """The step that was corrected last."""
+    done = corrections(state)
+    step: int | None = state["rounds"][done - 1]["step"] if done else None
     return step
-
-
-def spent(state: Progress) -> tuple[int, float]:
-    """Tokens (in and out) and seconds of all calls so far."""
-    calls = state["calls"]
-    tokens = sum(call.get("input_tokens", 0) + call.get("output_tokens", 0) for call in calls)
-    return tokens, sum(call.get("seconds", 0.0) for call in calls)
 
 
 def summarize_usage(calls: Iterable[Call]) -> dict[str, dict[str, Any]]:
@@ -125,80 +206,3 @@ def summarize_usage(calls: Iterable[Call]) -> dict[str, dict[str, Any]]:
         total["calls"] += 1
         total["seconds"] = round(total["seconds"] + call.seconds, 4)
     return usage
-
-
-def choose(first: Verdict | None, rounds: Iterable[Round]) -> Chosen:
-    """The best of the trajectory: never an unreadable or rejected solution over a better earlier one.
-
-    Verdicts rank correct, unscored, incorrect, unreadable; between equals the later solution wins, since a
-    critic found fault with the earlier one.
-    """
-    best, rank = 0, _RANK[first.status] if first else -1
-    for index, one in enumerate(rounds, 1):
-        if one.solution is not None and one.verdict is not None and _RANK[one.verdict.status] >= rank:
-            best, rank = index, _RANK[one.verdict.status]
-    return Chosen(index=best)
-
-
-def build_trace(
-    state: Progress, problem: Problem, student: Student, *, template: Solution | None = None, sample: int = 0
-) -> Trace:
-    """The trace of a decided run."""
-    first = Verdict.model_validate(state["verdict"]) if state["verdict"] else None
-    rounds = tuple(_read_round(entry, student) for entry in state["history"])
-    chosen = choose(first, rounds)
-    status, reason = _named(state, chosen, rounds)
-    return Trace(
-        id=uuid.uuid4().hex[:16],
-        problem=problem,
-        template=template,
-        solution=student.read(state["attempt"]) if state["attempt"] is not None else None,
-        verdict=first,
-        rounds=rounds,
-        chosen=Chosen(index=chosen.index, reason=reason),
-        status=status,
-        calls=tuple(Call.model_validate(call) for call in state["calls"]),
-        error=reason if status == "error" else None,
-        sample=sample,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"supercorrect-agent": PACKAGE_VERSION},
-    )
-
-
-def _named(state: Progress, chosen: Chosen, rounds: tuple[Round, ...]) -> tuple[TraceStatus, str]:
-    """The ending, put more exactly where corrections were made and none of them helped."""
-    status: TraceStatus = state["ending"]["status"]  # type: ignore[assignment]
-    reason = state["ending"]["reason"]
-    if status not in ("budget", "stalled") or not corrections(state):
-        return status, reason
-    if chosen.index == 0:
-        return "unchanged", f"{reason}; no revision was better than the first solution"
-    verdict = rounds[chosen.index - 1].verdict
-    if verdict and verdict.status == "unreadable":
-        return "parse_error", f"{verdict.reason}; {reason}"
-    return status, reason
-
-
-def _read_round(entry: Mapping[str, Any], student: Student) -> Round:
-    return Round(
-        critique=Critique.model_validate(entry["critique"]),
-        review=Critique.model_validate(entry["review"]) if entry["review"] else None,
-        solution=student.read(entry["solution"]) if entry["solution"] is not None else None,
-        verdict=Verdict.model_validate(entry["verdict"]) if entry["verdict"] else None,
-        inspections=tuple(Inspection.model_validate(one) for one in entry["inspections"]),
-        alternatives=tuple(Alternative.model_validate(one) for one in entry.get("alternatives", ())),
-        continuation=entry["continuation"],
-    )
-
-
-def describe_round(one: Round) -> dict[str, Any]:
-    """A round as the solving graph returns it."""
-    return {
-        "step": one.critique.step,
-        "cause": one.critique.cause,
-        "correction": one.critique.correction,
-        "author": one.critique.author,
-        "solution": one.solution.raw if one.solution else None,
-        "answer": one.solution.answer if one.solution else None,
-        "continuation": one.continuation,
-    }

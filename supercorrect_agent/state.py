@@ -2,18 +2,35 @@
 
 States are JSON-native (str, int, list, dict): they survive ``LANGGRAPH_STRICT_MSGPACK=true`` and a checkpoint
 can be read without this package. Solutions are kept as the raw text the student wrote and parsed again where
-needed. The keys a caller never needs are reset by the first node, so that a thread can be used for one
-problem after another.
+needed. The first node leaves nothing of an earlier run (``progress.begin_run``), so that a thread can be used
+for one problem after another; parallel samples arrive before any node could do so, and carry the name of
+their run.
+
+A saver may store an ordinary key whole with every checkpoint, and there are 29 of them in a run of eight
+rounds. So the keys that hold texts (``problem``, ``first``, ``rounds``, ``calls``) are of LangGraph's
+``DeltaChannel``: what the nodes write is stored once, and the value is made of it again (``reducers``). That
+channel is beta in LangGraph 1.2. Relied upon is that a reducer gets all writes in their order, that an
+``Overwrite`` starts anew and ends the search for older writes, that a plain value in an older checkpoint is
+taken as it is, and that a saver keeps the checkpoints and writes of the thread's last run. Where these are
+pruned, the four keys come back empty: ``answer``, ``solution``, ``status``, ``reason`` and ``usage``, which
+are ordinary, stay, and a run that is still under way is refused (``progress.solutions``), as is one that a
+version without these keys began. ``trace`` says everything once more: it is returned and never stored.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field
+from langgraph.channels import DeltaChannel, UntrackedValue
+from langgraph.managed import RemainingSteps
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict
 
+from supercorrect_agent.reducers import fill_in, fill_in_by_number, keep_storable
+
 MAX_ROUNDS = 8
+MAX_SAMPLES = 32
+MAX_EXAMPLES = 8
 
 
 class CorrectionConfig(BaseModel):
@@ -30,12 +47,14 @@ class CorrectionConfig(BaseModel):
     max_total_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="No further call once this many tokens, in and out, were used; null is no cap.",
+        description="No further call once this many tokens, in and out, were used, by all samples too; null "
+        "is no cap.",
     )
     max_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="No further call once the calls took this many seconds; null is no cap.",
+        description="No further call once this many seconds were spent waiting for models: samples that run "
+        "side by side count once, and a person's time does not count. Null is no cap.",
     )
     max_new_tokens: int | None = Field(
         default=512,
@@ -44,6 +63,13 @@ class CorrectionConfig(BaseModel):
     )
     temperature: float | None = Field(
         default=0.0, ge=0, le=2, description="The student's temperature; null leaves it to the model."
+    )
+    max_examples: int = Field(
+        default=3,
+        ge=0,
+        le=MAX_EXAMPLES,
+        description="Most worked examples from the memory that the student is shown when it first solves "
+        "the problem; 0 leaves the memory alone, and a graph without one has none to show.",
     )
     keep_prefix: bool = Field(
         default=True,
@@ -54,6 +80,60 @@ class CorrectionConfig(BaseModel):
         description="Ask the teacher about every solution (always), or only where the student's own review "
         "finds an error or cannot be read (flagged).",
     )
+    samples: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_SAMPLES,
+        description="How often the student solves the problem, side by side; the answer that most samples "
+        "agree on goes on.",
+    )
+    sample_temperature: float | None = Field(
+        default=0.7,
+        ge=0,
+        le=2,
+        description="The student's temperature where there are several samples, which 0 would make one; null "
+        "leaves it to the model.",
+    )
+    accept_agreement: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Accept the answer without a critic where at least this share of all samples agree on "
+        "it; null never does, and neither does a single sample.",
+    )
+    min_confidence: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="An error that the critic names with less confidence than this is not corrected; a "
+        "critique that states no confidence counts as sure.",
+    )
+    human_review: bool = Field(
+        default=False,
+        description="A person approves, edits or rejects each critique before the student follows it; needs "
+        "a checkpointer.",
+    )
+    call_timeout: float | None = Field(
+        default=None,
+        gt=0,
+        description="Most seconds for one attempt at a model call; null leaves it to the model's client.",
+    )
+    retries: int = Field(
+        default=2,
+        ge=0,
+        le=8,
+        description="Further attempts at a model call that failed for the connection, the load or the "
+        "server; a model that retries by itself (max_retries) is left to that.",
+    )
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> CorrectionConfig:
+        if self.samples > 1 and self.sample_temperature == 0:
+            raise ValueError(
+                f"`samples={self.samples}` with `sample_temperature=0` would be one solution {self.samples} "
+                "times, which agrees with itself. Raise `sample_temperature`, or set `samples=1`."
+            )
+        return self
 
 
 class CollectConfig(BaseModel):
@@ -95,10 +175,25 @@ class CollectConfig(BaseModel):
     )
 
 
+Rounds = Annotated[
+    list[dict[str, Any]],
+    Field(
+        description="One entry a critique: number, step (null: no error found), cause, correction, author, "
+        "and the revised solution with its answer and how it was continued (prefill, splice or anew). Where "
+        "there are any: its verdict, the student's own review, inspections, and details of the critique."
+    ),
+    DeltaChannel(fill_in_by_number),
+]
+
+
 class SolveInput(TypedDict):
     """What the solving graph takes. There is no key for a reference answer."""
 
-    problem: Annotated[str, Field(description="The problem to solve, as plain text.", title="Problem")]
+    problem: Annotated[
+        str,
+        Field(description="The problem to solve, as plain text.", title="Problem"),
+        DeltaChannel(keep_storable, snapshot_frequency=1),  # in the one checkpoint that follows the input
+    ]
 
 
 class SolveOutput(TypedDict):
@@ -113,43 +208,88 @@ class SolveOutput(TypedDict):
             "parse_error or error."
         ),
     ]
-    rounds: Annotated[
+    reason: Annotated[str, Field(description="Why the run ended so, in one sentence.")]
+    rounds: Rounds
+    votes: Annotated[
         list[dict[str, Any]],
         Field(
-            description="One entry a critique: step (null: no error found), cause, correction, author, and "
-            "the revised solution with its answer and how it was continued (prefill, splice or anew)."
+            description="Where there were several samples: each answer and its count, most frequent first. "
+            "Samples without a readable answer have no vote."
         ),
+    ]
+    agreement: Annotated[
+        float | None,
+        Field(description="The share of all samples that agree on the first of the votes; null without."),
     ]
     usage: Annotated[
         dict[str, dict[str, Any]],
         Field(description="Per role: input_tokens, output_tokens, calls and seconds."),
     ]
     trace: Annotated[
-        dict[str, Any], Field(description="The whole run as a Trace record, ready for a trace store.")
+        dict[str, Any],
+        Field(description="The whole run as a Trace record, ready for a trace store. No thread keeps it."),
+        UntrackedValue,
     ]
 
 
-class Progress(TypedDict):
-    """The keys both flows keep while they run."""
+class Decided(TypedDict):
+    """Whether the run is decided: all that most routers look at."""
 
-    attempt: Annotated[str | None, Field(description="The student's first solution.")]
-    verdict: Annotated[dict[str, Any], Field(description="The verdict on the first solution.")]
-    critique: Annotated[dict[str, Any], Field(description="The critique being worked on, or empty.")]
-    review: Annotated[
-        dict[str, Any], Field(description="The student's own critique of the same solution, or empty.")
-    ]
-    revision: Annotated[
-        dict[str, Any], Field(description="The revised solution that is not judged yet, or empty.")
-    ]
-    history: Annotated[list[dict[str, Any]], Field(description="The finished rounds.")]
-    calls: Annotated[list[dict[str, Any]], Field(description="Every model call so far.")]
     ending: Annotated[
         dict[str, str], Field(description="Status and reason once the run is decided, else empty.")
     ]
 
 
-class SolveState(SolveInput, SolveOutput, Progress):
+class Progress(Decided):
+    """The keys both flows keep while they run."""
+
+    first: Annotated[
+        dict[str, Any],
+        Field(description="The student's first solution (null: none) and the verdict on it."),
+        DeltaChannel(fill_in),
+    ]
+    rounds: Rounds
+    calls: Annotated[
+        list[dict[str, Any]],
+        Field(description="Every model call so far, with its number."),
+        DeltaChannel(fill_in_by_number),
+    ]
+
+
+class Inspected(Decided):
+    """How the inspector found the open critique."""
+
+    notes: Annotated[
+        str, Field(description="What the teacher is to put right in the open critique, or empty.")
+    ]
+    revisions: Annotated[int, Field(description="How often the teacher has revised the open critique.")]
+
+
+def collect_samples(kept: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Adds samples to those of the same run, in order; those of an earlier run of the thread go.
+
+    Args:
+        kept: The samples so far.
+        new: Further samples; none clears them all.
+    """
+    runs = {one["run"] for one in new}
+    return sorted([*(one for one in kept if one["run"] in runs), *new], key=lambda one: int(one["index"]))
+
+
+class SolveState(SolveInput, SolveOutput, Progress, Inspected):
     """Everything the solving graph keeps."""
+
+    samples: Annotated[
+        list[dict[str, Any]],
+        Field(description="The samples that no vote was taken on yet."),
+        collect_samples,
+    ]
+    overlap: Annotated[float, Field(description="The seconds that were saved by sampling side by side.")]
+    examples: Annotated[
+        list[str], Field(description="Worked examples from the memory that no student has seen yet.")
+    ]
+    memory_failure: Annotated[str, Field(description="Why the memory could give no examples, or empty.")]
+    remaining_steps: RemainingSteps  # LangGraph's own count; nobody writes it, and no checkpoint has it
 
 
 class CollectInput(TypedDict):
@@ -169,22 +309,7 @@ class CollectOutput(TypedDict):
     trace: Annotated[dict[str, Any], Field(description="The whole run as a Trace record.")]
 
 
-class CollectState(CollectInput, CollectOutput, Progress):
+class CollectState(CollectInput, CollectOutput, Progress, Inspected):
     """Everything the collecting graph keeps."""
 
     template: Annotated[str | None, Field(description="The teacher's own hierarchical solution.")]
-    alternatives: Annotated[
-        list[dict[str, Any]], Field(description="The student's further words at the same step.")
-    ]
-    inspections: Annotated[list[dict[str, Any]], Field(description="The checks of the open critique.")]
-    notes: Annotated[
-        str, Field(description="What the teacher is to put right in the open critique, or empty.")
-    ]
-    revisions: Annotated[int, Field(description="How often the teacher has revised the open critique.")]
-
-
-def empty_progress() -> Progress:
-    """The keys of a run that has not begun."""
-    return Progress(
-        attempt=None, verdict={}, critique={}, review={}, revision={}, history=[], calls=[], ending={}
-    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
@@ -16,6 +18,7 @@ from supercorrect_agent.models import can_prefill, continue_message_kwargs
 from supercorrect_agent.prompts import (
     Prompt,
     PromptSet,
+    fence,
     prompts_in,
     render_prompt,
     review_messages,
@@ -29,6 +32,9 @@ REVIEW_STOP = "</Correction>"
 _CORRECTION_TAG = re.compile(r"<\s*(/?)\s*correction\b[^<>]{0,20}>", re.IGNORECASE)
 _CORRECTION_OPENS = re.compile(r".*?<\s*correction\b[^<>]{0,20}>", re.IGNORECASE | re.DOTALL)
 _STEP_TAG = re.compile(r"<\s*(/?)\s*step\s{0,3}(\d{1,3})[^<>\d]{0,20}>", re.IGNORECASE)
+# Every node reads the run's texts again. A record is frozen, so the same one may be handed out each time.
+_parse_once = lru_cache(maxsize=512)(parse_solution)
+REMEMBERED_LENGTH = 8_000  # characters; what is longer is parsed each time and takes no room
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,23 @@ class Student:
 
     def read(self, raw: str) -> Solution:
         """The solution in a text that this student wrote."""
-        return parse_solution(raw, model=self.name)
+        parse = _parse_once if len(raw) <= REMEMBERED_LENGTH else parse_solution
+        return parse(raw, model=self.name)
 
-    def solve(self, question: str, turn: Turn) -> Effect[Reply]:
-        """Asks for a solution of the problem."""
-        return self._ask("student_solve", self.prompts.solve, student_messages(self.prompts, question), turn)
+    def solve(self, question: str, turn: Turn, examples: Sequence[str] = ()) -> Effect[Reply]:
+        """Asks for a solution of the problem.
+
+        Args:
+            question: The problem's text.
+            turn: The circumstances.
+            examples: Solutions of similar problems to learn from. Their number goes into the prompt's
+                version on the trace, for the request has more words than the prompt then.
+        """
+        prompt = self.prompts.solve
+        if examples:
+            prompt = prompt.model_copy(update={"version": f"{prompt.version}+examples:{len(examples)}"})
+        messages = student_messages(self.prompts, question, examples=examples)
+        return self._ask("student_solve", prompt, messages, turn)
 
     def review(
         self, question: str, solution: Solution, turn: Turn, forced: Critique | None = None
@@ -196,6 +214,7 @@ def close_correction(text: str, *, truncated: bool) -> str:
 def _again_words(critique: Critique) -> str:
     if critique.step is None:
         return "No final answer can be read from this. Write the whole solution again, in the same layout."
-    why = f"Step {critique.step} is wrong: {critique.cause}\n"
-    should = f"It should be: {critique.correction}\n" if critique.correction.strip() else ""
+    why = f"Step {critique.step} is wrong:\n{fence(critique.cause, 'cause')}\n"
+    correction = fence(critique.correction, "correction") if critique.correction.strip() else ""
+    should = f"It should be:\n{correction}\n" if correction else ""
     return f"{why}{should}Write the whole solution again, in the same layout."

@@ -18,8 +18,8 @@ VerdictStatus = Literal["correct", "incorrect", "unreadable", "unscored"]
 TraceStatus = Literal[
     "accepted",  # nobody found an error in the first solution
     "corrected",  # an error was found and a revised solution was returned
-    "unchanged",  # an error was suspected, but the first solution was kept
-    "stalled",  # the same answer came back to the same critique
+    "unchanged",  # an error was suspected, but the solution in hand was kept
+    "stalled",  # the same answer came back
     "budget",  # rounds, tokens or seconds ran out
     "human",  # a person decided
     "parse_error",  # a reply stayed unreadable
@@ -178,6 +178,13 @@ class Round(Record):
     continuation: Literal["prefill", "splice", ""] = ""
 
 
+class Vote(Record):
+    """An answer to which samples of the student came, and how many of them."""
+
+    answer: str
+    count: int = Field(ge=1)
+
+
 class Chosen(Record):
     """Which solution was returned (0 is the first, n the one of round n) and why."""
 
@@ -186,7 +193,11 @@ class Chosen(Record):
 
 
 class Trace(Record):
-    """Everything one run of the graph did with one problem."""
+    """Everything one run of the graph did with one problem.
+
+    ``votes`` are the samples' answers, most frequent first, and ``agreement`` the share of all samples that
+    gave the first of them; without a vote there are none.
+    """
 
     schema_version: int = SCHEMA_VERSION
     id: str
@@ -200,6 +211,8 @@ class Trace(Record):
     calls: tuple[Call, ...] = ()
     error: str | None = None
     sample: int = 0
+    votes: tuple[Vote, ...] = ()
+    agreement: float | None = Field(default=None, ge=0, le=1)
     created: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
 

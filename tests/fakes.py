@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from supercorrect_agent.models import PREFILL_METADATA
 from supercorrect_agent.types import Call, Critique, Problem, Solution
@@ -30,8 +31,10 @@ class ScriptedChatModel(BaseChatModel):
 
     replies: list[Any]
     model_name: str = "scripted"
+    max_retries: int = 1  # a script is played once: nobody is to call again on the model's behalf
     prompts: list[list[BaseMessage]] = Field(default_factory=list)
     options: list[dict[str, Any]] = Field(default_factory=list)
+    _one_at_a_time: threading.Lock = PrivateAttr(default_factory=threading.Lock)  # samples ask side by side
 
     @property
     def _llm_type(self) -> str:
@@ -39,9 +42,10 @@ class ScriptedChatModel(BaseChatModel):
 
     def next_reply(self, messages: Sequence[BaseMessage], options: dict[str, Any]) -> AIMessage:
         """Records the call and returns the reply that is due."""
-        due = len(self.prompts)
-        self.prompts.append(list(messages))
-        self.options.append(options)
+        with self._one_at_a_time:
+            due = len(self.prompts)
+            self.prompts.append(list(messages))
+            self.options.append(options)
         if due >= len(self.replies):
             raise ScriptExhausted(
                 f"{self.model_name} has {len(self.replies)} replies; this is call {due + 1}"

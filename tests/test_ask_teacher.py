@@ -10,6 +10,7 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
+from supercorrect_agent.errors import ConfigError
 from supercorrect_agent.graph import create_supercorrect_graph
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, render_prompt
 from supercorrect_agent.state import CorrectionConfig
@@ -255,7 +256,7 @@ class TestSurfaces:
         assert rounds(graph.invoke(given, THREAD, context=FLAGGED)) == [("t", None, "scripted")]
         assert rounds(graph.invoke(given, THREAD)) == [("t", None, None)]
 
-    def test_a_checkpoint_without_the_key_of_the_review_goes_on(self) -> None:
+    def test_a_run_that_an_earlier_version_began_is_refused(self) -> None:
         graph = create_supercorrect_graph(
             prefilling(REST), ScriptedTeacher(FINE), checkpointer=InMemorySaver()
         )
@@ -264,4 +265,5 @@ class TestSurfaces:
             "critique": FOUND.model_dump(mode="json"), "history": [], "calls": [], "ending": {},
         }  # fmt: skip
         graph.update_state(THREAD, older, as_node="teacher_critique")
-        assert rounds(graph.invoke(None, THREAD)) == [("t", 2, None), ("t", None, None)]
+        with pytest.raises(ConfigError, match="another version of supercorrect-agent began it"):
+            graph.invoke(None, THREAD)

@@ -11,10 +11,8 @@ from langchain_core.messages import AIMessage
 
 from supercorrect_agent.errors import ConfigError, TeacherError
 from supercorrect_agent.graph import create_collecting_graph
-from supercorrect_agent.progress import build_trace, close_round, ended
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, render_prompt
-from supercorrect_agent.state import CollectConfig, Progress, empty_progress
-from supercorrect_agent.student import Student
+from supercorrect_agent.state import CollectConfig
 from supercorrect_agent.teachers.llm import LLMTeacher
 from supercorrect_agent.templates import parse_solution
 from supercorrect_agent.types import Critique, Problem, Trace, Verdict
@@ -157,6 +155,13 @@ def test_an_llm_teacher_revises_by_the_inspectors_notes() -> None:
     assert (only.critique.cause, all(one.passed for one in only.inspections)) == ("132*3=396", True)
 
 
+def test_an_llm_teacher_that_fails_the_second_time_has_been_paid_for_the_first() -> None:
+    model = ScriptedChatModel(replies=["Well, well.", ConnectionError("down")])
+    trace = collect(prefilling(WRONG), LLMTeacher(model))
+    assert (trace.status, trace.error) == ("error", "teacher: ConnectionError: down")
+    assert [(call.role, call.round, call.output_tokens) for call in trace.calls[1:]] == [("teacher", 1, 2)]
+
+
 def test_an_llm_teacher_revises_three_times_at_most() -> None:
     model = ScriptedChatModel(replies=[verdict(cause="the reference answer")] * 4, model_name="judge")
     trace = collect(prefilling(WRONG, OWN, REST), LLMTeacher(model))
@@ -195,7 +200,7 @@ def test_a_problem_without_a_readable_answer_is_not_called_wrong() -> None:
     assert (trace.status, trace.verdict.status) == ("accepted", "unscored")
 
 
-# Traces and checkpoints of earlier versions know no alternatives.
+# Traces of earlier versions know no alternatives.
 
 
 def test_a_round_of_an_earlier_version_has_no_alternatives() -> None:
@@ -203,11 +208,6 @@ def test_a_round_of_an_earlier_version_has_no_alternatives() -> None:
     old = trace.model_dump(mode="json")
     assert old["rounds"][0].pop("alternatives") == []
     assert Trace.model_validate(old) == trace
-    entry = close_round(FOUND)
-    del entry["alternatives"]
-    state = Progress(**{**empty_progress(), "history": [entry], "ending": ended("unchanged", "it is old")})
-    student = Student(prefilling(), DEFAULT_PROMPTS)
-    assert build_trace(state, PROBLEM, student).rounds[0].alternatives == ()
 
 
 # Alternatives (decision B8). The student is asked in this order: solution, review, rewrite, further reviews,

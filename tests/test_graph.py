@@ -19,9 +19,11 @@ from langgraph.graph.state import CompiledStateGraph
 from typing_extensions import TypedDict
 
 from supercorrect_agent.errors import ConfigError
+from supercorrect_agent.gate import goes_round
 from supercorrect_agent.graph import build_supercorrect_graph, create_supercorrect_graph
+from supercorrect_agent.inspector import inspect_critique
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, render_prompt
-from supercorrect_agent.state import CorrectionConfig
+from supercorrect_agent.state import CollectConfig, CorrectionConfig
 from supercorrect_agent.types import Critique, Solution, Trace, Verdict
 from supercorrect_agent.verification import MathVerifier
 from tests.fakes import ScriptedChatModel, ScriptedTeacher, prefilling
@@ -70,6 +72,7 @@ def test_a_student_that_can_continues_the_kept_text() -> None:
     }
     first, second = result["rounds"]
     assert first == {
+        "number": 1,
         "step": 2,
         "cause": FOUND.cause,
         "correction": FOUND.correction,
@@ -77,6 +80,8 @@ def test_a_student_that_can_continues_the_kept_text() -> None:
         "solution": RIGHT,
         "answer": "396",
         "continuation": "prefill",
+        "details": {},
+        "verdict": {"status": "unscored", "reason": "no reference to compare with"},
     }
     assert (second["step"], second["solution"]) == (None, None)
 
@@ -97,7 +102,10 @@ def test_without_keep_prefix_everything_is_written_anew() -> None:
     result = run(student, ScriptedTeacher(FOUND, FINE), config=CorrectionConfig(keep_prefix=False))
     assert (result["answer"], result["rounds"][0]["continuation"]) == ("396", "")
     assert student.prompts[1][1].text == WRONG
-    assert FOUND.cause in student.prompts[1][2].text
+    assert student.prompts[1][2].text.startswith(
+        f"Step 2 is wrong:\n<cause>\n{FOUND.cause}\n</cause>\n"
+        f"It should be:\n<correction>\n{FOUND.correction}\n</correction>\n"
+    )
 
 
 def test_usage_is_counted_by_role_and_every_call_is_on_the_trace() -> None:
@@ -144,6 +152,44 @@ def test_the_same_answer_to_the_same_step_is_a_stall() -> None:
     assert (len(student.prompts), len(teacher.seen)) == (2, 2)
 
 
+@pytest.mark.parametrize("max_rounds", [2, 8])
+def test_answers_that_go_round_are_a_stall(max_rounds: int) -> None:
+    # 386, then 393, then 386 again: each time another step is named
+    first = Critique(step=1, cause="c", correction="47+85=131", author="t")
+    student = prefilling(WRONG, "<Answer>393</Answer>", "<Answer>386</Answer>")
+    teacher = ScriptedTeacher(FOUND, first)
+    result = run(student, teacher, config=CorrectionConfig(max_rounds=max_rounds))
+    assert (result["status"], result["answer"], len(teacher.seen)) == ("stalled", "386", 2)
+    assert result["reason"] == "the answers go round: 386, 393, 386"
+    assert Trace.model_validate(result["trace"]).chosen.index == 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "round"),
+    [
+        (["1", "2", "1"], True),
+        (["5", "1", "2", "1"], True),
+        (["1", "2", "3"], False),
+        (["1", "1", "1"], False),  # the answer stands still, which is a stall only at the same step
+        (["1", "2", "3", "1"], False),
+        ([None, "2", None], False),
+        (["1", None, "1"], True),
+        (["1", "1"], False),
+    ],
+)
+def test_only_the_way_back_over_another_answer_is_a_round(answers: list[str | None], round: bool) -> None:
+    assert goes_round(answers) == round
+
+
+def test_answers_may_go_round_until_the_verifier_finds_one_right() -> None:
+    def check(question: str, solution: Solution) -> Verdict:
+        return Verdict(status="correct" if solution.raw.endswith("<Answer>386</Answer>") else "unscored")
+
+    student = prefilling(WRONG, "<Answer>393</Answer>", "<Answer>386</Answer>")
+    result = run(student, ScriptedTeacher(FOUND, FOUND), verifier=check)
+    assert result["status"] == "corrected"
+
+
 def test_an_unreadable_draft_is_asked_for_again() -> None:
     student = scripted("Let me think about pens.", RIGHT)
     result = run(student, ScriptedTeacher(FINE, FINE))
@@ -184,6 +230,61 @@ def test_a_verifier_that_fails_scores_nothing() -> None:
 
     result = run(scripted(RIGHT), ScriptedTeacher(FINE), verifier=check)
     assert (result["status"], result["trace"]["verdict"]["status"]) == ("accepted", "unscored")
+
+
+@pytest.mark.parametrize(
+    ("replies", "critiques", "settings", "status"),
+    [
+        ([RIGHT], [FINE], {}, "accepted"),
+        ([RIGHT], [], {"max_rounds": 0}, "accepted"),
+        ([RIGHT, RIGHT], [], {"samples": 2, "accept_agreement": 1.0}, "accepted"),
+        ([WRONG, REST], [FOUND, FINE], {}, "corrected"),
+        ([WRONG, "and so on"], [FOUND], {"max_rounds": 1}, "unchanged"),
+        ([WRONG, "<Answer>386</Answer>"], [FOUND, FOUND], {}, "stalled"),
+        ([WRONG, REST], [FOUND], {"max_rounds": 1}, "budget"),
+        ([WRONG], [Critique(author="t", readable=False)], {}, "parse_error"),
+        (["Hm."], [], {"max_rounds": 0}, "parse_error"),
+        ([WRONG], [ConnectionError("down")], {}, "error"),
+    ],
+)
+def test_every_ending_says_why(
+    replies: list[str], critiques: list[Any], settings: dict[str, Any], status: str
+) -> None:
+    result = run(prefilling(*replies), ScriptedTeacher(*critiques), config=CorrectionConfig(**settings))
+    assert result["status"] == status
+    assert result["reason"] == result["trace"]["chosen"]["reason"]
+    assert result["reason"].strip()
+    assert "\n" not in result["reason"]
+
+
+class TestBestOfTheTrajectory:
+    """The first solution is unscored and the revisions are rejected: however it ends, the first returns."""
+
+    def check(self, question: str, solution: Solution) -> Verdict:
+        return Verdict(status="unscored" if solution.answer == "386" else "incorrect")
+
+    @pytest.mark.parametrize(
+        ("critiques", "rest", "settings", "status"),
+        [
+            ([FOUND], [], {"max_rounds": 1}, "unchanged"),
+            ([FOUND], [], {"max_total_tokens": 200}, "unchanged"),
+            ([FOUND, FINE], [], {}, "unchanged"),
+            ([FOUND, FOUND], ["<Answer>394</Answer>"], {}, "unchanged"),
+            ([FOUND, Critique(author="t", readable=False)], [], {}, "parse_error"),
+            ([FOUND, ConnectionError("down")], [], {}, "error"),
+            ([FOUND, FOUND], [TimeoutError("slow")], {}, "error"),
+            ([FOUND, FOUND.model_copy(update={"confidence": 0.1})], [], {"min_confidence": 0.5}, "unchanged"),
+        ],
+        ids=["rounds", "tokens", "stall", "rounds-2", "unreadable", "teacher", "student", "confidence"],
+    )
+    def test_a_rejected_revision_is_not_returned(
+        self, critiques: list[Any], rest: list[Any], settings: dict[str, Any], status: str
+    ) -> None:
+        student = prefilling(WRONG, "<Answer>393</Answer>", *rest)
+        config = CorrectionConfig(**{"max_rounds": 2, **settings})
+        result = run(student, ScriptedTeacher(*critiques), verifier=self.check, config=config)
+        assert (result["status"], result["answer"], result["solution"]) == (status, "386", WRONG)
+        assert Trace.model_validate(result["trace"]).chosen.index == 0
 
 
 class TestSelfReview:
@@ -234,6 +335,36 @@ class TestFailures:
         assert (result["status"], result["answer"]) == ("error", "386")
         assert result["trace"]["error"] == "teacher: ConnectionError: down"
 
+    def test_the_reason_says_what_a_failure_left_undone(self) -> None:
+        down, slow = ConnectionError("down"), TimeoutError("slow")
+        again = Critique(step=1, cause="c", correction="47+85=131", author="t")
+        cases: list[tuple[list[Any], list[Any], str]] = [
+            ([slow], [], "student: TimeoutError: slow; there is no answer"),
+            ([WRONG], [down], "teacher: ConnectionError: down; nobody checked the answer"),
+            ([WRONG, slow], [again], "student: TimeoutError: slow; the critique was not followed"),
+            (
+                [WRONG, REST],
+                [FOUND, down],
+                "teacher: ConnectionError: down; nobody checked the last revision",
+            ),
+        ]
+        for replies, critiques, reason in cases:
+            result = run(prefilling(*replies), ScriptedTeacher(*critiques))
+            assert (result["status"], result["reason"]) == ("error", reason)
+            assert result["trace"]["chosen"]["reason"] == reason
+
+    def test_a_judge_that_fails_the_second_time_has_been_paid_for_the_first(self) -> None:
+        judge = scripted("Well, well.", ConnectionError("down"))
+        result = run(scripted(WRONG), judge)
+        assert (result["status"], result["answer"]) == ("error", "386")
+        assert result["reason"] == "teacher: ConnectionError: down; nobody checked the answer"
+        asked = sum(len(str(message.text).split()) for message in judge.prompts[0])
+        used = result["usage"]["teacher"]
+        assert (used["calls"], used["input_tokens"], used["output_tokens"]) == (1, asked, 2)
+        assert [(call["role"], call.get("round")) for call in result["trace"]["calls"]][1:] == [
+            ("teacher", 1)
+        ]
+
     def test_ctrl_c_is_no_failure_of_a_model(self) -> None:
         with pytest.raises(KeyboardInterrupt):
             run(scripted(KeyboardInterrupt()), ScriptedTeacher())
@@ -246,6 +377,36 @@ class TestFailures:
             create_supercorrect_graph(scripted(), 3)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="`verifier` is a MathVerifier"):
             create_supercorrect_graph(scripted(), verifier=MathVerifier())  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="`inspector` is a str"):
+            create_supercorrect_graph(scripted(), inspector="rules")  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="`student` is a NoneType"):
+            create_supercorrect_graph(None)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="`config` is a dict"):
+            create_supercorrect_graph(scripted(), config={})  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="`prompts` is a str"):
+            create_supercorrect_graph(scripted(), prompts="p.toml")  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(("problem", "kind"), [(3, "int"), (None, "NoneType"), (["2+2?"], "list")])
+    @pytest.mark.parametrize("samples", [1, 2])
+    def test_a_problem_that_is_no_text_is_misuse(self, problem: Any, kind: str, samples: int) -> None:
+        student = scripted(RIGHT, RIGHT)
+        graph = create_supercorrect_graph(student, config=CorrectionConfig(samples=samples))
+        with pytest.raises(ConfigError, match=f"`problem` is a {kind}. Pass the text"):
+            graph.invoke({"problem": problem})
+        assert student.prompts == []
+
+    def test_a_verifier_that_returns_no_verdict_is_misuse(self) -> None:
+        with pytest.raises(ConfigError, match="`verifier` returned a bool"):
+            run(scripted(RIGHT), verifier=lambda question, solution: True)
+
+    def test_a_reference_in_the_input_reaches_nobody(self) -> None:
+        student, teacher = prefilling(WRONG, REST), scripted(json.dumps({"first_wrong_step": None}))
+        given: Any = {"problem": QUESTION, "reference": "canary", "answer": "canary"}
+        graph = create_supercorrect_graph(student, teacher, checkpointer=InMemorySaver())
+        thread: Any = {"configurable": {"thread_id": "1"}}
+        result = graph.invoke(given, thread)
+        assert (result["status"], result["answer"]) == ("accepted", "386")
+        assert "canary" not in repr((student.prompts, teacher.prompts, result, graph.get_state(thread)))
 
     @pytest.mark.parametrize("text", ["", "\x00", "\ud800", "<Step1>" * 50_000, "{" * 100_000], ids=len)
     def test_hostile_student_text(self, text: str) -> None:
@@ -272,12 +433,73 @@ def test_context_overrides_single_fields() -> None:
     assert student.options[0]["temperature"] == 0.3
 
 
+class Unfit:
+    """A context that is no config; a parent graph may have such a one of its own."""
+
+
+@pytest.mark.parametrize("context", [5, "x", [1], Unfit(), CollectConfig(), {"other": 1}], ids=repr)
+def test_a_context_of_another_kind_is_misuse(context: Any) -> None:
+    student = scripted(RIGHT)
+    graph = create_supercorrect_graph(student, ScriptedTeacher(FINE))
+    # LangGraph makes a config of a dict, which says itself what is wrong with it
+    told = "other" if isinstance(context, dict) else f"`context` is a {type(context).__name__}. Pass a Corr"
+    with pytest.raises(ValueError, match=told):
+        graph.invoke({"problem": QUESTION}, context=context)
+    assert student.prompts == []
+
+
+class TestInsideAnotherGraph:
+    class Keys(TypedDict):
+        problem: str
+        answer: str | None
+        status: str
+        reason: str
+
+    def parent(self, *critiques: Any) -> Any:
+        inner = create_supercorrect_graph(prefilling(WRONG, REST), ScriptedTeacher(*critiques))
+        return StateGraph(self.Keys).add_node("solve", inner).add_edge(START, "solve").compile()
+
+    @pytest.mark.parametrize("context", [{"max_rounds": 0}, Unfit(), CollectConfig()], ids=repr)
+    def test_the_parents_own_context_is_none_of_its_business(self, context: Any) -> None:
+        result = self.parent(FOUND, FINE).invoke({"problem": QUESTION}, context=context)
+        assert (result["status"], result["answer"]) == ("corrected", "396")
+
+    def test_a_config_is_taken_from_there(self) -> None:
+        result = self.parent().invoke({"problem": QUESTION}, context=CorrectionConfig(max_rounds=0))
+        assert result["answer"] == "386"
+
+    @pytest.mark.parametrize("context", [5, "x", [1]], ids=repr)
+    def test_what_can_be_no_context_at_all_is_misuse(self, context: Any) -> None:
+        with pytest.raises(ConfigError, match="`context` is a"):
+            self.parent().invoke({"problem": QUESTION}, context=context)
+
+    @pytest.mark.parametrize(
+        ("limit", "answer", "status", "critiques"),
+        [
+            # The nodes would be student_solve, verify, teacher_critique, student_correct, verify,
+            # teacher_critique and record, and LangGraph wants one more. To go on takes three further ones.
+            (4, "386", "budget", []),
+            (5, "386", "budget", []),
+            (6, "386", "budget", [FOUND]),
+            (7, "396", "budget", [FOUND]),
+            (8, "396", "budget", [FOUND]),
+            (9, "396", "corrected", [FOUND, FINE]),
+        ],
+    )
+    def test_its_recursion_limit_costs_rounds_and_no_answer(
+        self, limit: int, answer: str, status: str, critiques: list[Critique]
+    ) -> None:
+        result = self.parent(*critiques).invoke({"problem": QUESTION}, {"recursion_limit": limit})
+        assert (result["status"], result["answer"]) == (status, answer)
+        assert ("recursion_limit" in result["reason"]) == (status == "budget")
+
+
 def test_the_longest_run_stays_within_the_recursion_limit() -> None:
     rests = [f"<Answer>{number}</Answer>" for number in range(8)]
     graph = create_supercorrect_graph(prefilling(WRONG, *rests), ScriptedTeacher(*[FOUND] * 8))
     assert isinstance(graph, CompiledStateGraph)
     assert graph.config is not None
-    assert graph.config["recursion_limit"] == 39
+    assert graph.config["recursion_limit"] == 68
     result = graph.invoke({"problem": QUESTION}, context=CorrectionConfig(max_rounds=8))
     assert (result["status"], result["answer"], len(result["rounds"])) == ("budget", "7", 8)
 
@@ -365,14 +587,22 @@ def test_schemas_are_described_and_have_no_place_for_a_reference() -> None:
     assert list(given["properties"]) == ["problem"]
     assert given["properties"]["problem"]["description"]
     returned = graph.get_output_jsonschema()["properties"]
-    assert set(returned) == {"answer", "solution", "status", "rounds", "usage", "trace"}
+    assert set(returned) == {
+        "answer", "solution", "status", "reason", "rounds", "votes", "agreement", "usage", "trace",
+    }  # fmt: skip
     assert all(one["description"] for one in returned.values())
     context = graph.get_context_jsonschema()
     assert context is not None
     assert context["properties"]["max_rounds"]["maximum"] == 8
     assert context["properties"]["ask_teacher"]["enum"] == ["always", "flagged"]
+    assert context["properties"]["samples"]["maximum"] == 32
     assert all(one["description"] for one in context["properties"].values())
     assert "reference" not in inspect.signature(build_supercorrect_graph).parameters
+
+
+def drawn(teacher: Any, **options: Any) -> set[tuple[str, str]]:
+    graph = create_supercorrect_graph(scripted(), teacher, **options).get_graph()
+    return {(edge.source, edge.target) for edge in graph.edges}
 
 
 def test_drawing_needs_no_run() -> None:
@@ -380,43 +610,73 @@ def test_drawing_needs_no_run() -> None:
     assert set(with_teacher.nodes) == {
         "__start__",
         "student_solve",
+        "student_sample",
+        "student_vote",
         "verify",
         "student_review",
         "teacher_critique",
+        "human_review",
         "student_correct",
         "record",
         "__end__",
     }
     shared = {
         ("__start__", "student_solve"),
+        ("__start__", "student_sample"),
         ("student_solve", "verify"),
         ("student_solve", "record"),
+        ("student_sample", "student_vote"),
+        ("student_vote", "verify"),
+        ("student_vote", "record"),
         ("verify", "student_review"),
         ("verify", "record"),
         ("student_review", "record"),
+        ("human_review", "student_correct"),
+        ("human_review", "record"),
         ("student_correct", "verify"),
         ("student_correct", "record"),
         ("record", "__end__"),
     }
-    assert {(edge.source, edge.target) for edge in with_teacher.edges} == shared | {
-        ("verify", "teacher_critique"),
-        ("student_review", "teacher_critique"),
-        ("teacher_critique", "student_correct"),
-        ("teacher_critique", "record"),
-    }
-    alone = create_supercorrect_graph(scripted()).get_graph()
-    assert {(e.source, e.target) for e in alone.edges} == shared | {("student_review", "student_correct")}
+    taught = shared | {("verify", "teacher_critique"), ("student_review", "teacher_critique")}
+
+    def followed(critic: str) -> set[tuple[str, str]]:
+        return {(critic, "human_review"), (critic, "student_correct"), (critic, "record")}
+
+    assert drawn(ScriptedTeacher()) == taught | followed("teacher_critique")
+    assert drawn(None) == shared | followed("student_review")
+    asked = {("teacher_critique", "inspect_critique"), ("teacher_critique", "record")}
+    inspected = taught | asked | followed("inspect_critique")
+    assert drawn(ScriptedTeacher(), inspector=inspect_critique) == inspected
+    revising = inspected | {("inspect_critique", "teacher_critique")}
+    assert drawn(scripted(), inspector=inspect_critique) == revising
+    alone = {("student_review", "inspect_critique")} | followed("inspect_critique")
+    assert drawn(None, inspector=inspect_critique) == shared | alone
 
 
 STRICT = """
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 from supercorrect_agent.graph import create_supercorrect_graph
+from supercorrect_agent.inspector import inspect_critique
+from supercorrect_agent.state import CorrectionConfig
 from tests.fakes import ScriptedTeacher, prefilling
 from tests.test_graph import FINE, FOUND, QUESTION, REST, WRONG
-student, teacher = prefilling(WRONG, REST), ScriptedTeacher(FOUND, FINE)
-graph = create_supercorrect_graph(student, teacher, checkpointer=InMemorySaver())
+student, teacher = prefilling(WRONG, WRONG, REST), ScriptedTeacher(FOUND, FINE)
+graph = create_supercorrect_graph(
+    student,
+    teacher,
+    inspector=inspect_critique,
+    config=CorrectionConfig(samples=2, human_review=True),
+    checkpointer=InMemorySaver(),
+)
 config = {"configurable": {"thread_id": "1"}}
-for _ in graph.stream({"problem": QUESTION}, config, interrupt_before=["student_correct"]):
+graph.invoke({"problem": QUESTION}, config, interrupt_before=["student_vote"])
+assert [one["text"] for one in graph.get_state(config).values["samples"]] == [WRONG, WRONG]
+for _ in graph.stream(None, config, interrupt_before=["student_correct"]):
+    pass
+assert graph.get_state(config).next == ("human_review",)
+approval = Command(resume={"decisions": [{"type": "approve"}]})
+for _ in graph.stream(approval, config, interrupt_before=["student_correct"]):
     pass
 assert graph.get_state(config).next == ("student_correct",)
 print(graph.invoke(None, config)["answer"])

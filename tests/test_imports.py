@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import supercorrect_agent
+from supercorrect_agent import plugin
 
 ROOT = Path(__file__).parent.parent
 HEAVY = (
@@ -36,13 +37,18 @@ LAYERS = (
     ("verification",),
     ("prompts", "store"),
     ("models",),
-    ("calls", "inspector"),
+    ("limits", "inspector"),
+    ("calls",),
     ("teachers",),
     ("sandbox",),
+    ("reducers",),
     ("state",),
     ("student",),
     ("progress", "alternatives"),
-    ("nodes",),
+    ("gate", "events", "outcome", "running"),
+    ("solver",),
+    ("memory",),
+    ("nodes", "voting", "human"),
     ("collecting",),
     ("graph",),
     ("plugin",),
@@ -117,16 +123,19 @@ def test_the_front_door_is_pinned() -> None:
         "LLMTeacher",
         "MathVerifier",
         "Problem",
+        "SelfCorrectionMiddleware",
         "Solution",
         "SuperCorrectError",
         "Trace",
         "build_supercorrect_graph",
         "create_collecting_graph",
+        "create_solver_tool",
         "create_supercorrect_graph",
         "load_chat_model",
         "open_store",
         "parse_critique",
         "parse_solution",
+        "with_self_correction",
     ]
     for name in supercorrect_agent.__all__:
         home = import_module(getattr(supercorrect_agent, name).__module__)
@@ -136,10 +145,14 @@ def test_the_front_door_is_pinned() -> None:
         _ = supercorrect_agent.create_graph
 
 
-def loaded_after(code: str) -> set[str]:
-    code += "; import sys; print(' '.join({name.split('.')[0] for name in sys.modules}))"
+def modules_after(code: str) -> set[str]:
+    code += "; import sys; print(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return set(done.stdout.split())
+
+
+def loaded_after(code: str) -> set[str]:
+    return {name.split(".")[0] for name in modules_after(code)}
 
 
 def test_importing_the_package_loads_nothing_else() -> None:
@@ -152,6 +165,23 @@ def test_using_the_graph_loads_no_training_code() -> None:
     )
     assert "langgraph" in loaded
     assert not set(HEAVY) - {"yaml"} & loaded  # langchain_core itself imports yaml
+
+
+def test_only_the_middleware_loads_langchains_agents() -> None:
+    for package in ("supercorrect_agent", "supercorrect_agent.plugin"):
+        loaded = modules_after(f"from {package} import create_solver_tool, with_self_correction")
+        assert "supercorrect_agent.plugin.tool" in loaded
+        assert not {"langchain.agents", "supercorrect_agent.plugin.middleware"} & loaded
+    assert "langchain.agents" in modules_after(f"from {package} import SelfCorrectionMiddleware")
+
+
+def test_the_plugins_door_is_pinned() -> None:
+    assert plugin.__all__ == ["SelfCorrectionMiddleware", "create_solver_tool", "with_self_correction"]
+    for name in plugin.__all__:
+        assert getattr(plugin, name) is getattr(supercorrect_agent, name)
+    assert set(plugin.__all__) <= set(dir(plugin))
+    with pytest.raises(AttributeError, match="no attribute 'create_tool'"):
+        _ = plugin.create_tool
 
 
 def test_entry_points_are_short() -> None:

@@ -396,6 +396,11 @@ def test_a_wrong_spec_is_one_sentence(spec, words, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_neither_model_nor_text_is_refused():
+    with pytest.raises(ConfigError, match=r"`spec` is a int\. Pass a chat model, or a text: local:FOLDER"):
+        load_chat_model(3)
+
+
 def test_an_incomplete_folder_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"has no config\.json"):
         load_chat_model(make_folder(tmp_path / "a"))

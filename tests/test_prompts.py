@@ -49,7 +49,8 @@ def test_notes_may_be_left_out_without_a_trace():
 
 def test_default_prompts_fill_completely():
     values = {
-        name: f"<<{name}>>" for name in ("problem", "solution", "reference", "critique", "notes", "prefix")
+        name: f"<<{name}>>"
+        for name in ("problem", "solution", "reference", "critique", "notes", "prefix", "examples")
     }
     names = [field if field != "continue_" else "continue" for field in PromptSet.model_fields]
     for name, prompt in zip(
@@ -60,7 +61,7 @@ def test_default_prompts_fill_completely():
         assert "<<problem>>" in rendered
         for slot in prompt.placeholders:
             assert f"<<{slot}>>" in rendered
-        assert not re.search(r"\{(problem|solution|reference|critique|notes|prefix)\}", rendered)
+        assert not re.search(r"\{(problem|solution|reference|critique|notes|prefix|examples)\}", rendered)
         assert "{{" not in rendered
 
 

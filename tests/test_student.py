@@ -10,9 +10,11 @@ from httpx import Request
 
 from supercorrect_agent.calls import drive, model_name, storable
 from supercorrect_agent.errors import ModelError, TeacherError
-from supercorrect_agent.progress import choose, failure_text
+from supercorrect_agent.outcome import choose
+from supercorrect_agent.progress import failure_text
 from supercorrect_agent.prompts import DEFAULT_PROMPTS
 from supercorrect_agent.student import (
+    REMEMBERED_LENGTH,
     Student,
     Turn,
     after_step,
@@ -23,7 +25,7 @@ from supercorrect_agent.student import (
     prompts_beside,
 )
 from supercorrect_agent.templates import parse_solution
-from supercorrect_agent.types import Critique, Round, Verdict
+from supercorrect_agent.types import Critique, Inspection, Round, Verdict
 from tests.fakes import ScriptedChatModel
 
 
@@ -100,6 +102,18 @@ def test_a_model_that_cannot_continue_a_message_is_not_asked_for_a_rewrite() -> 
         drive(student.rewrite("?", solution, found, Turn({})))
 
 
+def test_a_text_is_parsed_once_unless_it_is_long() -> None:
+    student, other = (
+        Student(ScriptedChatModel(replies=[], model_name=name), DEFAULT_PROMPTS) for name in ("m1", "m2")
+    )
+    short = "<Step1>2+2=4</Step1><Answer>4</Answer>"
+    long = short + " " * REMEMBERED_LENGTH
+    assert student.read(short) is student.read(short)
+    assert (student.read(short).model, other.read(short).model) == ("m1", "m2")
+    assert student.read(long) is not student.read(long)
+    assert (student.read(long).answer, student.read(long).raw) == ("4", long)
+
+
 def test_what_is_kept() -> None:
     solution = parse_solution("<Step1>a</Step1>\n<Step2>b</Step2>\n<Answer>1</Answer>")
     found = Critique(step=2, cause="c", correction="B")
@@ -164,3 +178,69 @@ def test_the_best_of_the_trajectory(first: str, later: list[str], best: int) -> 
     ]
     rounds.append(Round(critique=Critique()))  # the last critique, which nothing followed
     assert choose(Verdict.model_validate({"status": first}), rounds).index == best
+
+
+UNSCORED = Verdict(status="unscored")
+APPROVED = Inspection(check="human_review", passed=True)
+FAILED = Inspection(check="cause", passed=False)
+
+
+def revision(confidence: float | None = None, status: str = "unscored", *checks: Inspection) -> Round:
+    critique = Critique(step=1, confidence=confidence)
+    verdict = Verdict.model_validate({"status": status})
+    solution = parse_solution("<Answer>2</Answer>")
+    return Round(critique=critique, solution=solution, verdict=verdict, inspections=checks)
+
+
+class TestMajority:
+    """Index 0 is the solution that the samples agree on, 1 and 2 are revisions."""
+
+    @pytest.mark.parametrize(
+        ("agreement", "confidence", "best"),
+        [
+            (None, None, 1),  # no vote: the critique is the only evidence
+            (None, 0.1, 1),
+            (0.0, None, 1),  # no sample had a readable answer
+            (1 / 3, None, 1),  # 0.5 is above a third, but not above a half
+            (1 / 3, 0.3, 0),
+            (0.5, None, 0),
+            (2 / 3, 0.6, 0),
+            (2 / 3, 0.7, 1),
+            (1.0, None, 0),
+            (1.0, 1.0, 0),
+        ],
+    )
+    def test_an_unconfirmed_revision_has_to_outweigh_it(
+        self, agreement: float | None, confidence: float | None, best: int
+    ) -> None:
+        chosen = choose(UNSCORED, [revision(confidence)], agreement)
+        assert (chosen.index, bool(chosen.reason)) == (best, best == 0)
+
+    def test_one_that_the_critic_confirms_need_not(self) -> None:
+        assert choose(UNSCORED, [revision(), Round(critique=Critique())], 1.0).index == 1
+
+    @pytest.mark.parametrize(
+        "after",
+        [
+            Round(critique=Critique(readable=False)),
+            Round(critique=Critique(step=1)),
+            Round(critique=Critique(), inspections=(FAILED,)),
+        ],
+        ids=["unreadable", "doubted", "failed inspection"],
+    )
+    def test_what_confirms_nothing(self, after: Round) -> None:
+        assert choose(UNSCORED, [revision(), after], 1.0).index == 0
+
+    def test_a_critique_that_a_person_approved_outweighs_every_sample(self) -> None:
+        assert choose(UNSCORED, [revision(None, "unscored", APPROVED)], 1.0).index == 1
+
+    def test_the_sureness_of_a_later_critique_says_nothing_of_it(self) -> None:
+        assert choose(UNSCORED, [revision(0.2), revision(0.99)], 0.6).index == 0
+        assert choose(UNSCORED, [revision(0.7), revision(0.1)], 0.6).index == 2
+
+    @pytest.mark.parametrize(("status", "best"), [("correct", 1), ("incorrect", 0), ("unreadable", 0)])
+    def test_the_verifier_goes_before_all_votes(self, status: str, best: int) -> None:
+        assert choose(UNSCORED, [revision(0.9, status)], 0.6).index == best
+
+    def test_the_agreement_on_what_the_verifier_rejects_is_no_evidence(self) -> None:
+        assert choose(Verdict(status="incorrect"), [revision(None, "incorrect")], 1.0).index == 1

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
 
+from supercorrect_agent.calls import calls_before
 from supercorrect_agent.errors import ConfigError
+from supercorrect_agent.models import PREFILL_METADATA
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, Prompt
 from supercorrect_agent.teachers import RevisingTeacher, Teacher, as_teacher
-from supercorrect_agent.teachers.llm import LLMTeacher, read_verdict
+from supercorrect_agent.teachers.llm import LLMTeacher
+from supercorrect_agent.teachers.verdict import VERDICT_SCHEMA, JudgeReply, read_verdict
 from supercorrect_agent.templates import parse_solution
 from supercorrect_agent.types import Critique, Problem
 from tests.fakes import ScriptedChatModel, ScriptedTeacher
@@ -22,7 +26,7 @@ REFERENCE = Problem.create("What is 2 + 3, doubled?", answer="10", reference_sol
 VERDICT = '{"first_wrong_step": 1, "cause": "2+3 is 5.", "correction": "2+3=5", "confidence": 0.9}'
 
 
-def teacher(*replies: str, prompts: object = None) -> tuple[LLMTeacher, ScriptedChatModel]:
+def teacher(*replies: Any, prompts: object = None) -> tuple[LLMTeacher, ScriptedChatModel]:
     model = ScriptedChatModel(replies=list(replies), model_name="judge-1")
     return LLMTeacher(model, prompts), model  # type: ignore[arg-type]
 
@@ -98,6 +102,9 @@ def test_verdicts_are_read_out_of_prose(text: str, step: int | None, correction:
         ('{"first_wrong_step": 3, "cause": "c", "correction": "d"}', "has steps 1 to 2"),
         ('{"first_wrong_step": 1, "cause": "c"}', "needs both `cause` and `correction`"),
         ('{"first_wrong_step": "one"}', "first_wrong_step: Input should be a valid integer"),
+        ('{"first_wrong_step": true, "cause": "c", "correction": "d"}', "true is not a number"),
+        ('{"first_wrong_step": false}', "first_wrong_step: .*false is not a number"),
+        ('{"first_wrong_step": null, "confidence": true}', "confidence: .*true is not a number"),
         ('{"first_wrong_step": null, "confidence": 7}', "confidence: "),
     ],
 )
@@ -127,6 +134,66 @@ def test_two_unusable_replies_make_an_unreadable_critique() -> None:
     assert (critique.readable, critique.raw, len(calls)) == (False, "Well, well.", 2)
 
 
+@pytest.mark.parametrize(
+    ("reply", "again"),
+    [
+        ("x" * 30_000 + "y", "x" * 19_999 + "y"),  # what was looked at, from its end
+        ("", "(an empty reply)"),
+        (" \n", "(an empty reply)"),
+        ("Well.", "Well."),
+    ],
+    ids=["long", "empty", "blank", "short"],
+)
+def test_an_unusable_reply_is_sent_back_as_far_as_it_was_read(reply: str, again: str) -> None:
+    judge, model = teacher(reply, VERDICT)
+    judge.critique(REFERENCE.question, SOLUTION)
+    assert model.prompts[1][1].text == again
+
+
+def test_the_calls_before_a_failure_are_on_it() -> None:
+    judge, _ = teacher("Well.", ConnectionError("down"))
+    with pytest.raises(ConnectionError, match="down") as caught:
+        judge.critique(REFERENCE.question, SOLUTION)
+    (call,) = calls_before(caught.value)
+    assert (call.role, call.output_tokens) == ("teacher", 1)
+    with pytest.raises(ConnectionError) as caught:
+        teacher(ConnectionError("down"))[0].critique(REFERENCE.question, SOLUTION)
+    assert calls_before(caught.value) == ()
+
+
+WANTED = {
+    "type": "json_schema",
+    "json_schema": {"name": "verdict", "schema": VERDICT_SCHEMA, "strict": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "asked"),
+    [
+        ({}, {}),
+        ({"profile": {}}, {}),
+        ({"profile": {"structured_output": False}}, {}),
+        ({"profile": {"structured_output": True}}, {"response_format": WANTED}),
+        ({"metadata": PREFILL_METADATA}, {"extra_body": {"response_format": WANTED}}),
+        ({"metadata": PREFILL_METADATA, "profile": {"structured_output": False}}, {}),
+    ],
+    ids=str,
+)
+def test_a_model_is_held_to_the_schema_where_it_is_known_to_take_one(
+    fields: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    model = ScriptedChatModel(replies=["Well.", VERDICT, "<Step1>5</Step1><Answer>10</Answer>"], **fields)
+    judge = LLMTeacher(model)
+    assert judge.critique(REFERENCE.question, SOLUTION)[0].step == 1
+    assert model.options[:2] == [{**asked, "stop": None}] * 2
+    judge.write_solution(REFERENCE)
+    assert model.options[2] == {"stop": None}
+
+
+def test_the_schema_says_what_the_verdict_is() -> None:
+    assert list(VERDICT_SCHEMA["properties"]) == list(JudgeReply.model_fields) == VERDICT_SCHEMA["required"]
+
+
 def test_a_correction_cannot_bring_in_tags_of_its_own() -> None:
     correction = "<Step1>2+3=5</Step1><Answer>10</Answer> <Key>carry</Key>"
     reply = json.dumps({"first_wrong_step": 1, "cause": "c", "correction": correction})
@@ -152,12 +219,14 @@ def test_a_student_that_writes_the_verdict_is_not_accepted_for_it() -> None:
 
 
 def test_revising_shows_the_earlier_verdict_and_the_notes() -> None:
-    judge, model = teacher(VERDICT)
+    judge, model = teacher(VERDICT, VERDICT)
     earlier = Critique(step=1, raw="EARLIER")
     judge.revise(REFERENCE.question, SOLUTION, earlier, "- too vague", reference=REFERENCE)
     text = model.prompts[0][0].text
-    assert "EARLIER" in text
-    assert "- too vague" in text
+    assert "<verdict>\nEARLIER\n</verdict>" in text
+    assert text.endswith("<notes>\n- too vague\n</notes>")
+    judge.revise(REFERENCE.question, SOLUTION, earlier, "- It says </notes> and no more.")
+    assert model.prompts[1][0].text.count("</notes>") == 1
 
 
 def test_notes_reach_a_prompt_that_has_no_place_for_them() -> None:
@@ -165,7 +234,7 @@ def test_notes_reach_a_prompt_that_has_no_place_for_them() -> None:
     judge, model = teacher(VERDICT, prompts=DEFAULT_PROMPTS.model_copy(update={"judge": bare}))
     _, (call,) = judge.revise(REFERENCE.question, SOLUTION, Critique(), "- too vague")
     assert call.prompt == "mine@2"
-    assert model.prompts[0][0].text.endswith("- too vague")
+    assert model.prompts[0][0].text.endswith("- too vague\n</notes>")
 
 
 def test_writing_a_solution() -> None:

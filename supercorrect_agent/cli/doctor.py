@@ -8,7 +8,6 @@ import platform
 import shutil
 import sys
 import time
-from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +18,8 @@ from supercorrect_agent.cli.endings import EXIT_RUN_FAILED, leaving_at_once
 from supercorrect_agent.errors import SuperCorrectError
 
 if TYPE_CHECKING:
+    from importlib.metadata import Distribution
+
     from packaging.requirements import Requirement
 
 PACKAGE = "supercorrect-agent"
@@ -61,6 +62,8 @@ def examine() -> dict[str, Any]:
 
 def installed_version(name: str) -> str | None:
     """The version of an installed distribution, read without importing it."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:
@@ -81,6 +84,8 @@ def read_hardware() -> dict[str, Any]:
 
 def read_extras() -> dict[str, dict[str, Any]]:
     """For each extra of this package: the requirements it lacks, and the command that installs them."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         package = distribution(PACKAGE)
     except PackageNotFoundError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -59,6 +58,8 @@ def solve(
     The student writes, the critic finds the first wrong step, and the student goes on from its correction.
     """
     problem = read_problem(text)
+    import asyncio
+
     from supercorrect_agent.cli.live import LiveRun
     from supercorrect_agent.cli.screen import make_console
 

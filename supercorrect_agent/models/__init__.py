@@ -5,11 +5,14 @@ Importing this loads no torch; ``local:`` models import it when they are made.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
 from pydantic import ValidationError
 
 from supercorrect_agent.errors import ConfigError, ModelError
@@ -19,11 +22,33 @@ SANDBOX_STUDENT = Path(__file__).parent.parent / "sandbox" / "student"
 # For a ChatOpenAI of your own whose server continues a partial assistant message as vLLM does.
 PREFILL_METADATA = {"prefill": "vllm"}
 
-__all__ = ["can_prefill", "continue_message_kwargs", "explain_model_error", "load_chat_model"]
+# By name, so that asking about an error imports neither library.
+_TRANSIENT = {
+    "openai.APIConnectionError",
+    "openai.RateLimitError",
+    "openai.InternalServerError",
+    "httpx.TransportError",
+    "httpx2.TransportError",  # the transport of openai 3
+}
+
+__all__ = [
+    "can_prefill",
+    "continue_message_kwargs",
+    "cut_reply",
+    "explain_model_error",
+    "is_transient",
+    "load_chat_model",
+    "retries_itself",
+    "schema_kwargs",
+    "timeout_kwargs",
+]
 
 
 def load_chat_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
     """Makes the chat model that ``spec`` names; a chat model passes through as it is.
+
+    A model behind ``vllm:`` or ``openai:`` gets ``max_retries=0``, for the graphs try a failed call again
+    themselves (``CorrectionConfig.retries``). Pass ``max_retries``, and they leave it to the model.
 
     Args:
         spec: ``"local:FOLDER"`` or ``"local:FOLDER+ADAPTER"`` (a LoRA adapter) runs in this process,
@@ -34,10 +59,12 @@ def load_chat_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
 
     Raises:
         ModelError: The spec is unknown, or the model cannot be made; the message says what to do.
-        ConfigError: A keyword is unknown to the model or out of range.
+        ConfigError: ``spec`` is neither, or a keyword is unknown to the model or out of range.
     """
     if isinstance(spec, BaseChatModel):
         return spec
+    if not isinstance(spec, str):
+        raise ConfigError(f"`spec` is a {type(spec).__name__}. Pass a chat model, or a text: {SPEC_FORMS}.")
     provider, _, name = spec.strip().partition(":")
     try:
         if provider == "sandbox":
@@ -60,9 +87,64 @@ def can_prefill(model: BaseChatModel) -> bool:
 
 def continue_message_kwargs(model: BaseChatModel) -> dict[str, Any]:
     """Keywords of one call that make a model for which ``can_prefill`` holds continue the last message."""
-    if _is_vllm(model):
-        return {"extra_body": {"continue_final_message": True, "add_generation_prompt": False}}
-    return {}
+    return (
+        _in_body(model, continue_final_message=True, add_generation_prompt=False) if _is_vllm(model) else {}
+    )
+
+
+def schema_kwargs(model: BaseChatModel, name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of one call that hold a model to a JSON schema; {} if it is not known to take one.
+
+    The model's profile decides (``structured_output``, which LangChain knows of most models by their names).
+    Where that says nothing, a vLLM server takes one and nobody else: others might refuse the whole request.
+    A model that is to be treated otherwise is made with ``profile={"structured_output": ...}``.
+
+    Args:
+        model: The chat model.
+        name: What the schema is called.
+        schema: The schema, in the subset that OpenAI takes: every key required, and no others.
+    """
+    known = (model.profile or {}).get("structured_output")
+    if not (_is_vllm(model) if known is None else known):
+        return {}
+    wanted = {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
+    if _is_vllm(model):  # past the client's own parsing, see `cut_reply`
+        return _in_body(model, response_format=wanted)
+    return {"response_format": wanted}  # so LangChain's agents ask a model of any provider for it
+
+
+def cut_reply(error: Exception) -> AIMessage:
+    """The reply that ran into its token limit, which OpenAI's client withholds if it was to follow a schema.
+
+    Raises:
+        Exception: ``error`` itself, if it is any other.
+    """
+    if "openai.LengthFinishReasonError" not in _kinds(error):
+        raise error
+    completion = error.completion  # type: ignore[attr-defined]
+    usage, counted = completion.usage, None
+    if usage is not None:
+        taken, written = usage.prompt_tokens, usage.completion_tokens
+        counted = UsageMetadata(input_tokens=taken, output_tokens=written, total_tokens=taken + written)
+    text = completion.choices[0].message.content or ""
+    return AIMessage(text, usage_metadata=counted, response_metadata={"finish_reason": "length"})
+
+
+def timeout_kwargs(model: BaseChatModel, seconds: float) -> dict[str, Any]:
+    """Keywords of one call that make the model's client give up after ``seconds``; {} if it takes none."""
+    return {"timeout": seconds} if "langchain_openai" in _origins(type(model)) else {}
+
+
+def retries_itself(model: BaseChatModel) -> bool:
+    """Whether the model's client tries a failed call again; ``max_retries=None`` is the client's default."""
+    return getattr(model, "max_retries", 0) != 0
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether a call may succeed a moment later: the connection, the load or the server was at fault."""
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    return not _kinds(error).isdisjoint(_TRANSIENT)
 
 
 def explain_model_error(error: BaseException, spec: str | BaseChatModel) -> ModelError:
@@ -137,7 +219,7 @@ def _load_vllm(name: str, kwargs: dict[str, Any]) -> BaseChatModel:
         "base_url": base if base.endswith("/v1") else f"{base}/v1",
         "api_key": "none",  # the client insists on a key, a server started without one ignores it
         "stream_usage": True,  # off by default for other servers than OpenAI's, which would count no tokens
-        "max_retries": 1,
+        "max_retries": 0,
         # a connection that is kept belongs to its event loop, and fails in the next `asyncio.run`
         "default_headers": {"Connection": "close"},
     }
@@ -149,6 +231,8 @@ def _load_from_provider(spec: str, provider: str, kwargs: dict[str, Any]) -> Bas
     import openai
     from langchain.chat_models import init_chat_model
 
+    if provider == "openai":  # streamed tokens are counted at any address, as for vLLM
+        kwargs = {"max_retries": 0, "stream_usage": True, **kwargs}
     try:
         model: BaseChatModel = init_chat_model(spec, **kwargs)
     except ImportError as error:
@@ -174,6 +258,20 @@ def _as_config_error(error: ValidationError, spec: str) -> ConfigError:
 
 def _is_vllm(model: BaseChatModel) -> bool:
     return PREFILL_METADATA.items() <= (model.metadata or {}).items()
+
+
+def _in_body(model: BaseChatModel, **fields: Any) -> dict[str, Any]:
+    """The keyword that adds fields to the body of one request, beside those of the model's own."""
+    return {"extra_body": {**(getattr(model, "extra_body", None) or {}), **fields}}
+
+
+def _kinds(error: BaseException) -> set[str]:
+    """The classes of an error, each as the package it is from and its name."""
+    return {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
+
+
+def _origins(kind: type) -> set[str]:
+    return {base.__module__.partition(".")[0] for base in kind.__mro__}
 
 
 def _name_and_url(spec: str | BaseChatModel) -> tuple[str, str]:

@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import re
-import sys
-from collections.abc import Callable
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from supercorrect_agent.calls import Flow, Reply, adrive, ask, drive, model_name
+from supercorrect_agent.calls import Flow, Reply, adrive, ask, drive, model_name, note_calls, storable
+from supercorrect_agent.models import schema_kwargs
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, Prompt, PromptSet, fence, render_prompt
 from supercorrect_agent.teachers import Critiqued, Written
+from supercorrect_agent.teachers.verdict import (
+    READ_LIMIT,
+    VERDICT_SCHEMA,
+    JudgeReply,
+    read_verdict,
+    without_tags,
+)
 from supercorrect_agent.templates import parse_solution
 from supercorrect_agent.types import Call, Critique, Problem, Solution
 
-READ_LIMIT = 20_000  # characters of a reply, from its end, in which the verdict is looked for
-_ESCAPE = re.compile(r'\\(\\|["/]|u[0-9a-fA-F]{4}|n|[bfrt](?![A-Za-z]))?')
-_TAG = re.compile(r"</?\s*(?:step\s*\d*|generalized|answer|cause|correction)\s*:?\s*>", re.IGNORECASE)
-
-
-class JudgeReply(BaseModel):
-    """The verdict a judge is asked for. ``first_wrong_step`` is null when every step holds."""
-
-    first_wrong_step: int | None
-    cause: str = ""
-    correction: str = ""
-    confidence: float | None = Field(default=None, ge=0, le=1)
-
-    @field_validator("first_wrong_step")
-    @classmethod
-    def _is_a_step(cls, step: int | None, info: ValidationInfo) -> int | None:
-        last: int = info.context["steps"] if info.context else sys.maxsize
-        if step is not None and not 1 <= step <= last:
-            raise ValueError(f"{step} is not a step: the solution has steps 1 to {last}")
-        return step
-
-    @model_validator(mode="after")
-    def _says_why(self) -> JudgeReply:
-        if self.first_wrong_step is not None and not (self.cause.strip() and self.correction.strip()):
-            raise ValueError("a wrong step needs both `cause` and `correction`")
-        return self
-
 
 class LLMTeacher:
-    """A chat model as teacher. What the student wrote reaches it fenced, as material to judge."""
+    """A chat model as teacher. What the student wrote reaches it fenced, as material to judge.
+
+    Its verdict follows a JSON schema where the model is known to take one (``models.schema_kwargs``), and is
+    read out of whatever it writes in any case.
+    """
 
     def __init__(self, model: BaseChatModel, prompts: PromptSet | None = None) -> None:
         self.model = model
@@ -146,12 +126,16 @@ class LLMTeacher:
         messages: list[BaseMessage] = [HumanMessage(text)]
         calls: list[Call] = []
         for _ in range(2):
-            reply: Reply = yield self._ask(messages, prompt, "teacher_critique", config)
+            try:
+                reply: Reply = yield self._ask(messages, prompt, "teacher_critique", config, VERDICT_SCHEMA)
+            except Exception as failure:
+                note_calls(failure, calls)
+                raise
             calls.append(reply.call)
             try:
                 verdict = read_verdict(reply.text, steps=max(1, len(solution.steps)))
             except ValueError as unusable:
-                messages += [AIMessage(reply.text), HumanMessage(_retry_words(unusable))]
+                messages += [AIMessage(_as_sent_back(reply.text)), HumanMessage(_retry_words(unusable))]
             else:
                 return self._critique(verdict, reply.text), tuple(calls)
         return Critique(author=self.name, raw=reply.text, readable=False), tuple(calls)
@@ -160,8 +144,8 @@ class LLMTeacher:
         step = verdict.first_wrong_step
         found: dict[str, Any] = {}
         if step is not None:
-            correction = _TAG.sub("", verdict.correction).strip()
-            found = {"cause": verdict.cause.strip(), "correction": correction}
+            correction = without_tags(storable(verdict.correction)).strip()
+            found = {"cause": storable(verdict.cause).strip(), "correction": correction}
             found |= {"cause_step": step, "correction_step": step}
         return Critique(step=step, author=self.name, raw=raw, confidence=verdict.confidence, **found)
 
@@ -177,7 +161,12 @@ class LLMTeacher:
         return (solution if solution.steps and solution.answer is not None else None), (reply.call,)
 
     def _ask(
-        self, messages: list[BaseMessage], prompt: Prompt, name: str, config: RunnableConfig | None
+        self,
+        messages: list[BaseMessage],
+        prompt: Prompt,
+        name: str,
+        config: RunnableConfig | None,
+        schema: dict[str, Any] | None = None,
     ) -> Any:
         known = (config or {}).get("metadata") or {}
         return ask(
@@ -188,6 +177,7 @@ class LLMTeacher:
             prompt=f"{prompt.id}@{prompt.version}",
             config=config,
             round=known.get("round", 0),
+            extra=schema_kwargs(self.model, "verdict", schema) if schema else None,
         )
 
 
@@ -199,46 +189,9 @@ def reference_text(problem: Problem) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def read_verdict(text: str, *, steps: int) -> JudgeReply:
-    """Reads a judge's JSON verdict out of a reply, which may wrap it in prose or a code fence.
-
-    The last object that has the key ``first_wrong_step`` counts, so that a quotation before it does not.
-    LaTeX in a string that was not escaped for JSON (``"\\frac"``) is read as it was meant.
-
-    Args:
-        text: The reply; its last ``READ_LIMIT`` characters are looked at.
-        steps: How many steps the judged solution has.
-
-    Raises:
-        ValueError: No such object, or its values are out of bounds; the message says which.
-    """
-    found = _last_object(_ESCAPE.sub(_keep_escape, text[-READ_LIMIT:]))
-    if found is None:
-        raise ValueError("no JSON object with the key `first_wrong_step` was found")
-    try:
-        return JudgeReply.model_validate(found, context={"steps": steps})
-    except ValidationError as invalid:
-        faults = (f"{'.'.join(map(str, e['loc'])) or 'verdict'}: {e['msg']}" for e in invalid.errors())
-        raise ValueError("; ".join(faults)) from None
-
-
-def _keep_escape(match: re.Match[str]) -> str:
-    return match[0] if match[1] else r"\\"
-
-
-def _last_object(text: str) -> dict[str, Any] | None:
-    decode: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(strict=False).raw_decode
-    last, at = None, text.find("{")
-    while at != -1:
-        end = at + 1
-        try:
-            value, end = decode(text, at)
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict) and "first_wrong_step" in value:
-            last = value
-        at = text.find("{", end)
-    return last
+def _as_sent_back(reply: str) -> str:
+    """An unusable reply as its author sees it again: what was looked at, and words where it had none."""
+    return reply[-READ_LIMIT:] if reply.strip() else "(an empty reply)"
 
 
 def _retry_words(fault: ValueError) -> str:
@@ -246,5 +199,5 @@ def _retry_words(fault: ValueError) -> str:
 
 
 def _revise_words(critique: Critique, notes: str) -> str:
-    verdict = fence(critique.raw, "verdict")
-    return f"Your earlier verdict:\n{verdict}\nAn inspector found fault with it; put it right:\n{notes}"
+    verdict, faults = fence(critique.raw, "verdict"), fence(notes, "notes")
+    return f"Your earlier verdict:\n{verdict}\nAn inspector found fault with it; put it right:\n{faults}"

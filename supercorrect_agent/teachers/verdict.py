@@ -1,0 +1,119 @@
+"""A judge's verdict: the JSON object that is asked for, and how it is read out of whatever was written."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from supercorrect_agent.grammar import read_tags
+
+READ_LIMIT = 20_000  # characters of a reply, from its end, in which the verdict is looked for
+_ESCAPE = re.compile(r'\\(\\|["/]|u[0-9a-fA-F]{4}|n|[bfrt](?![A-Za-z]))?')
+_THOUGHT = re.compile(r"</?\s{0,3}think(?:ing)?\s{0,3}>", re.IGNORECASE)
+_OPENING = re.compile("<|&lt;|\uff1c")
+
+# The verdict once more, for models that can be held to a schema: in the order in which the prompt asks, every
+# key required and no others. What else makes it usable is checked here.
+VERDICT_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "first_wrong_step": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        "cause": {"type": "string"},
+        "correction": {"type": "string"},
+        "confidence": {"type": "number"},
+    },
+    "required": ["first_wrong_step", "cause", "correction", "confidence"],
+    "additionalProperties": False,
+}
+
+
+class JudgeReply(BaseModel):
+    """The verdict a judge is asked for. ``first_wrong_step`` is null when every step holds."""
+
+    first_wrong_step: int | None
+    cause: str = ""
+    correction: str = ""
+    confidence: float | None = Field(default=None, ge=0, le=1)
+
+    @field_validator("first_wrong_step", "confidence", mode="before")
+    @classmethod
+    def _is_a_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(f"{json.dumps(value)} is not a number")
+        return value
+
+    @field_validator("first_wrong_step")
+    @classmethod
+    def _is_a_step(cls, step: int | None, info: ValidationInfo) -> int | None:
+        last: int = info.context["steps"] if info.context else sys.maxsize
+        if step is not None and not 1 <= step <= last:
+            raise ValueError(f"{step} is not a step: the solution has steps 1 to {last}")
+        return step
+
+    @model_validator(mode="after")
+    def _says_why(self) -> JudgeReply:
+        if self.first_wrong_step is not None and not (self.cause.strip() and self.correction.strip()):
+            raise ValueError("a wrong step needs both `cause` and `correction`")
+        return self
+
+
+def read_verdict(text: str, *, steps: int) -> JudgeReply:
+    """Reads a judge's JSON verdict out of a reply, which may wrap it in prose or a code fence.
+
+    The last object that has the key ``first_wrong_step`` counts, so that a quotation before it does not.
+    LaTeX in a string that was not escaped for JSON (``"\\frac"``) is read as it was meant.
+
+    Args:
+        text: The reply; its last ``READ_LIMIT`` characters are looked at.
+        steps: How many steps the judged solution has.
+
+    Raises:
+        ValueError: No such object, or its values are out of bounds; the message says which.
+    """
+    found = _last_object(_ESCAPE.sub(_keep_escape, text[-READ_LIMIT:]))
+    if found is None:
+        raise ValueError("no JSON object with the key `first_wrong_step` was found")
+    try:
+        return JudgeReply.model_validate(found, context={"steps": steps})
+    except ValidationError as invalid:
+        faults = (f"{'.'.join(map(str, e['loc'])) or 'verdict'}: {e['msg']}" for e in invalid.errors())
+        raise ValueError("; ".join(faults)) from None
+
+
+def without_tags(text: str) -> str:
+    """The text of a step without tags, except a Key's: they would end the step that it is put into."""
+    bare = _cut_tags(text)
+    return bare if bare == _cut_tags(bare) else _OPENING.sub(" ", bare)  # a tag was hidden inside another
+
+
+def _cut_tags(text: str) -> str:
+    pieces, at, text = [], 0, _THOUGHT.sub("", text)
+    for tag in read_tags(text):
+        if tag.kind != "key":
+            pieces.append(text[at : tag.start])
+            at = tag.end
+    return "".join([*pieces, text[at:]])
+
+
+def _keep_escape(match: re.Match[str]) -> str:
+    return match[0] if match[1] else r"\\"
+
+
+def _last_object(text: str) -> dict[str, Any] | None:
+    decode: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(strict=False).raw_decode
+    last, at = None, text.find("{")
+    while at != -1:
+        end = at + 1
+        try:
+            value, end = decode(text, at)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict) and "first_wrong_step" in value:
+            last = value
+        at = text.find("{", end)
+    return last
