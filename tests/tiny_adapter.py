@@ -8,10 +8,13 @@ from training.config import SftConfig
 from training.student import load_student, lora_config
 
 
-def build_tiny_adapter(model: Path, folder: Path, *, rank: int = 8, seed: int = 0) -> Path:
+def build_tiny_adapter(
+    model: Path, folder: Path, *, rank: int = 8, seed: int = 0, spread: float = 0.1
+) -> Path:
     """Writes an adapter for the model in ``model`` into ``folder``; returns the folder.
 
-    A fresh adapter changes nothing, since its B is zero: here both factors are random.
+    A fresh adapter changes nothing, since its B is zero: here both factors are random, normal with the
+    standard deviation ``spread``.
     """
     import torch
     from peft import get_peft_model
@@ -22,6 +25,6 @@ def build_tiny_adapter(model: Path, folder: Path, *, rank: int = 8, seed: int = 
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_" in name:
-                weight.copy_(0.1 * torch.randn(weight.shape, generator=generator))
+                weight.copy_(spread * torch.randn(weight.shape, generator=generator))
     adapted.save_pretrained(folder)
     return folder

@@ -24,6 +24,11 @@ CONTEXT = 8192  # one token a byte: prompts that quote a sampled, random reply h
 START_SECONDS = 900
 
 
+def skip_without_vllm() -> None:
+    if not PYTHON.exists():
+        pytest.skip(f"{PYTHON.parent.parent.name} is absent; make it with `sh tests/install_vllm.sh`")
+
+
 @contextmanager
 def serve(model: Path, log: Path, *, context: int = CONTEXT) -> Iterator[str]:
     """Serves a model as ``MODEL_NAME``, ready for adapters; yields the URL, ends the server afterwards."""
@@ -89,8 +94,7 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server with the tiny random model, named ``MODEL_NAME``; started once for all tests."""
-    if not PYTHON.exists():
-        pytest.skip(f"{PYTHON.parent.parent.name} is absent; make it with `sh tests/install_vllm.sh`")
+    skip_without_vllm()
     folder = tmp_path_factory.mktemp("vllm")
     model = build_tiny_model(folder / "model", context=CONTEXT)
     with serve(model, folder / "server.log") as url:
