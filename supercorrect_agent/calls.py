@@ -8,6 +8,7 @@ and an effect that fails is raised inside the flow, at its ``yield``.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -18,11 +19,15 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
 
 from supercorrect_agent.limits import limited_model, limits_of
-from supercorrect_agent.models import cut_reply
+from supercorrect_agent.models import counts_nothing, cut_reply
 from supercorrect_agent.types import Call, Role
 
 T = TypeVar("T")
 _CALLS = "supercorrect_calls"
+_UNCOUNTED = (
+    "'{}' streams without counting its tokens: its usage is 0, and `max_total_tokens` cannot hold it. Make "
+    "the model with `stream_usage=True`, if its server can count."
+)
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,8 @@ def ask(
 
     def reply(message: AIMessage, started: float) -> Reply:
         usage = message.usage_metadata
+        if usage is None and counts_nothing(model):
+            warnings.warn(_UNCOUNTED.format(model_name(model)), stacklevel=2)
         call = Call(
             role=role,
             model=model_name(model),
@@ -182,4 +189,6 @@ def round_seconds(seconds: float) -> float:
 
 def storable(text: str) -> str:
     """The text with U+FFFD for NUL and lone surrogates, which no JSON column or msgpack string can hold."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "\ufffd")

@@ -136,7 +136,7 @@ def _connect(graph: SolveGraph, solver: Solver, critics: list[str]) -> None:
     graph.add_conditional_edges(first, _first_nodes(solver), ["student_solve", "student_sample"])
     graph.add_edge("student_sample", "student_vote")
     for name in ("student_solve", "student_vote", "student_correct"):
-        graph.add_conditional_edges(name, _unless_ended("verify"), ["verify", "record"])
+        graph.add_edge(name, "verify")
     asked = [name for name in critics if name != "inspect_critique"]
     graph.add_conditional_edges("verify", _first_critic(solver), [*asked, "record"])
     for name, target in pairwise(critics):

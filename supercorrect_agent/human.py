@@ -46,6 +46,13 @@ class Edit(BaseModel):
     cause: str = ""
     correction: str
 
+    @field_validator("step", mode="before")
+    @classmethod
+    def _is_a_number(cls, step: Any) -> Any:
+        if isinstance(step, bool):
+            raise ValueError(f"{step} is not a number")
+        return step
+
     @field_validator("step")
     @classmethod
     def _is_a_step(cls, step: int, info: ValidationInfo) -> int:

@@ -177,6 +177,8 @@ async def arun_within(call: Callable[[], Awaitable[T]], seconds: float | None) -
     A model without an async form of its own runs in a thread of the loop's executor, which goes on until the
     call returns.
     """
+    if seconds is None:
+        return await call()
     try:
         async with asyncio.timeout(seconds) as limit:
             return await call()

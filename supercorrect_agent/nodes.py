@@ -65,7 +65,12 @@ def student_solve(solver: Solver, state: SolveState, config: RunnableConfig) -> 
 
 
 def verify(solver: Solver, state: SolveState, config: RunnableConfig) -> Flow[Update]:
-    """Judges the newest solution (readable? accepted by the verifier?) and decides whether to go on."""
+    """Judges the newest solution (readable? accepted by the verifier?) and decides whether to go on.
+
+    A run in which the student failed comes through here, already decided.
+    """
+    if state["ending"]:
+        return {}
     verdict = yield from solver.judge(state["problem"], solver.student.read(current_text(state)))
     update: Update = {**unset(state, "notes", "revisions"), **with_verdict(state, verdict)}
     now = after(state, update)

@@ -85,11 +85,15 @@ def begin_run(state: Mapping[str, Any], calls: Sequence[dict[str, Any]] = (), **
         calls: The node's calls.
         first: What is known of the first solution (``solution``, ``verdict``).
     """
+    given = {"solution": None, **first}
+    made = fill_in_by_number([], [list(calls)])
+    if not any(state.get(key) for key in _REDUCERS):  # a new thread: its updates are plain values
+        return {**unset(state, *_UNSET), "first": given, "calls": made, "ending": {}}
     return {
         **unset(state, *_UNSET),
-        "first": Overwrite({"solution": None, **first}),
+        "first": Overwrite(given),
         "rounds": Overwrite([]),
-        "calls": Overwrite(fill_in_by_number([], [list(calls)])),
+        "calls": Overwrite(made),
         "ending": {},
     }
 

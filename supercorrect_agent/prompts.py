@@ -11,6 +11,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +43,11 @@ _SLOT = re.compile(r"(?P<gap>\n{0,2})\{(?P<name>" + "|".join(sorted(_KNOWN)) + r
 _LIKE_SLOT = re.compile(r"(?<![\\\w}^\]])\{([a-z][a-z_]{3,30})\}")
 
 
+@cache
+def _placeholders(text: str) -> frozenset[str]:
+    return frozenset(match["name"] for match in _SLOT.finditer(text))
+
+
 class Prompt(Record):
     """A prompt text with placeholders such as ``{problem}``."""
 
@@ -51,7 +57,7 @@ class Prompt(Record):
 
     @property
     def placeholders(self) -> frozenset[str]:
-        return frozenset(match["name"] for match in _SLOT.finditer(self.text))
+        return _placeholders(self.text)
 
 
 class PromptSet(Record):
@@ -286,9 +292,12 @@ def render_prompt(prompt: Prompt, /, **values: str) -> str:
 
 def fence(text: str, tag: str) -> str:
     """Wraps text that a model or a user wrote in ``<tag>...</tag>``; a closing tag inside loses its ``<``."""
-    closing = rf"<(?={_GAP}/{_GAP}{re.escape(tag)}\b)"
-    safe = re.sub(closing, "&lt;", text, flags=re.IGNORECASE)
-    return f"<{tag}>\n{safe}\n</{tag}>"
+    return f"<{tag}>\n{_closing(tag).sub('&lt;', text)}\n</{tag}>"
+
+
+@cache
+def _closing(tag: str) -> re.Pattern[str]:
+    return re.compile(rf"<(?={_GAP}/{_GAP}{re.escape(tag)}\b)", re.IGNORECASE)
 
 
 def student_messages(

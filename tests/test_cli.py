@@ -57,6 +57,24 @@ def student(monkeypatch: pytest.MonkeyPatch) -> Any:
 # --- solve
 
 
+def test_solve_shows_the_vote_of_several_samples(student: Any) -> None:
+    model = student(RIGHT, WRONG, RIGHT)
+    result = run_cli("solve", QUESTION, "--student", "fake:x", "--teacher", "sandbox", "--samples", "3")
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert lines[:2] == ["Samples  37 (2), 36 (1); 67% agree", "student"]
+    assert "Answer  37" in lines
+    assert [options["temperature"] for options in model.options] == [0.7] * 3
+
+
+def test_solve_asks_the_teacher_only_about_what_the_student_doubts(student: Any) -> None:
+    review = "<Step1>12+30=42</Step1><Step2>42-5=37</Step2><Answer>\\boxed{37}</Answer>"  # no cause: no error
+    student(RIGHT, review)
+    options = ("--student", "fake:x", "--teacher", "sandbox", "--flagged", "--json")
+    found = json.loads(run_cli("solve", QUESTION, *options).stdout)
+    assert (found["status"], found["answer"]) == ("accepted", "37")
+    assert {role: used["calls"] for role, used in found["usage"].items()} == {"student": 2}
+
+
 def test_solve_shows_the_steps_the_marked_error_and_the_ending(student: Any) -> None:
     model = student(WRONG, REST)
     result = run_cli("solve", QUESTION, "--student", "fake:x", "--teacher", "sandbox")

@@ -624,17 +624,14 @@ def test_drawing_needs_no_run() -> None:
         ("__start__", "student_solve"),
         ("__start__", "student_sample"),
         ("student_solve", "verify"),
-        ("student_solve", "record"),
         ("student_sample", "student_vote"),
         ("student_vote", "verify"),
-        ("student_vote", "record"),
         ("verify", "student_review"),
         ("verify", "record"),
         ("student_review", "record"),
         ("human_review", "student_correct"),
         ("human_review", "record"),
         ("student_correct", "verify"),
-        ("student_correct", "record"),
         ("record", "__end__"),
     }
     taught = shared | {("verify", "teacher_critique"), ("student_review", "teacher_critique")}

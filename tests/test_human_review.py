@@ -174,9 +174,10 @@ def test_an_answer_that_cannot_be_used_is_asked_for_again(resume: Any, fault: st
         ({"step": 3, "cause": "c", "correction": "d"}, "3 is not a step: the solution has steps 1 to 2"),
         ({"step": 0, "cause": "c", "correction": "d"}, "step: "),
         ({"step": "two", "cause": "c", "correction": "d"}, "step: "),
+        ({"step": True, "cause": "c", "correction": "d"}, "step: Value error, True is not a number"),
         ({"step": 2, "cause": "c", "correction": " "}, "correction: "),
     ],
-    ids=["past", "before", "text", "empty"],
+    ids=["past", "before", "text", "bool", "empty"],
 )
 def test_an_edit_that_is_no_critique_of_this_solution_is_asked_for_again(
     args: dict[str, Any], fault: str

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_openai import ChatOpenAI
 
 from supercorrect_agent.graph import create_supercorrect_graph
-from supercorrect_agent.models import folder, load_chat_model
+from supercorrect_agent.models import PREFILL_METADATA, folder, load_chat_model
 from supercorrect_agent.state import CorrectionConfig
+from supercorrect_agent.teachers import as_teacher
 from tests.durable_run import QUESTION, REST, RIGHT, WRONG
 from tests.fakes import prefilling
 from tests.test_canary import FINE, FOUND, Server
@@ -47,6 +52,41 @@ def test_tokens_are_counted_in_a_stream_wherever_an_openai_model_is_served() -> 
     assert load_chat_model("openai:m", **served).stream_usage is True  # type: ignore[attr-defined]
     own = load_chat_model("openai:m", stream_usage=False, **served)
     assert own.stream_usage is False  # type: ignore[attr-defined]
+
+
+def test_a_chat_model_that_is_marked_as_vllm_counts_streamed_tokens_unless_it_says_no() -> None:
+    served: dict[str, Any] = {"model": "m", "base_url": "http://127.0.0.1:9/v1", "api_key": "none"}
+    marked = ChatOpenAI(**served, metadata=PREFILL_METADATA)
+    assert marked.stream_usage is None
+    assert create_student(marked).stream_usage is True
+    assert create_teacher(marked).stream_usage is True
+    refusing = ChatOpenAI(**served, metadata=PREFILL_METADATA, stream_usage=False)
+    assert create_student(refusing) is refusing
+    unknown = ChatOpenAI(**served)  # many servers refuse to be asked
+    assert create_student(unknown) is unknown
+
+
+def create_student(model: BaseChatModel) -> Any:
+    return load_chat_model(model)
+
+
+def create_teacher(model: BaseChatModel) -> Any:
+    return as_teacher(model).model  # type: ignore[attr-defined]
+
+
+class Uncounted(ChatOpenAI):
+    """As a server that streams without usage is seen by LangChain."""
+
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(RIGHT))])
+
+
+def test_whoever_streams_without_a_count_is_told_how_to_get_one() -> None:
+    model = Uncounted(model="m", base_url="http://127.0.0.1:9/v1", api_key="none")  # type: ignore[arg-type]
+    graph = create_supercorrect_graph(model, config=CorrectionConfig(max_rounds=0))
+    with pytest.warns(UserWarning, match="'m' streams without counting its tokens.*stream_usage=True"):
+        result = graph.invoke({"problem": QUESTION})
+    assert result["usage"]["student"]["output_tokens"] == 0
 
 
 def test_one_model_may_play_both_roles() -> None:

@@ -62,7 +62,9 @@ class LiveRun:
         """Shows a progress event of the graph."""
         if self._silent:
             return
-        if event["event"] in ("solution", "correction"):
+        if event["event"] == "vote":
+            self._show_vote(event)
+        elif event["event"] in ("solution", "correction"):
             if self._writer is None:  # the model does not stream
                 self._write(event["text"])
             self._close_writer()
@@ -84,6 +86,11 @@ class LiveRun:
         print_field(console, "Seconds", f"{output['seconds']:.1f}")
         if output["store"]:
             print_field(console, "Trace", f"{output['trace_id']} in {output['store']}")
+
+    def _show_vote(self, event: Mapping[str, Any]) -> None:
+        self._stop_waiting()
+        counts = ", ".join(f"{vote['answer']} ({vote['count']})" for vote in event["votes"]) or "no answer"
+        print_field(self._console, "Samples", f"{counts}; {event['agreement']:.0%} agree")
 
     def _show_critique(self, event: Mapping[str, Any]) -> None:
         from supercorrect_agent.templates import parse_solution

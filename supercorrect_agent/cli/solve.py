@@ -40,6 +40,12 @@ def solve(
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=0, max=8, help="Most corrections.")] = 2,
+    samples: Annotated[
+        int, typer.Option(min=1, max=32, help="First solutions, of which the majority's answer goes on.")
+    ] = 1,
+    flagged: Annotated[
+        bool, typer.Option("--flagged", help="Ask the teacher only where the student doubts itself.")
+    ] = False,
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -69,7 +75,13 @@ def solve(
             from supercorrect_agent.state import CorrectionConfig
             from supercorrect_agent.types import Trace
 
-            bounds = CorrectionConfig(max_rounds=rounds, max_new_tokens=max_tokens, temperature=temperature)
+            bounds = CorrectionConfig(
+                max_rounds=rounds,
+                max_new_tokens=max_tokens,
+                temperature=temperature,
+                samples=samples,
+                ask_teacher="flagged" if flagged else "always",
+            )
             traces = None if store is None else open_writable(store)
             graph = load_graph(student, teacher, prompts, bounds)
         started = time.perf_counter()

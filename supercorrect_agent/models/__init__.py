@@ -34,6 +34,7 @@ _TRANSIENT = {
 __all__ = [
     "can_prefill",
     "continue_message_kwargs",
+    "counts_nothing",
     "cut_reply",
     "explain_model_error",
     "is_transient",
@@ -45,7 +46,7 @@ __all__ = [
 
 
 def load_chat_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
-    """Makes the chat model that ``spec`` names; a chat model passes through as it is.
+    """Makes the chat model that ``spec`` names; a chat model passes through.
 
     A model behind ``vllm:`` or ``openai:`` gets ``max_retries=0``, for the graphs try a failed call again
     themselves (``CorrectionConfig.retries``). Pass ``max_retries``, and they leave it to the model.
@@ -62,7 +63,7 @@ def load_chat_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
         ConfigError: ``spec`` is neither, or a keyword is unknown to the model or out of range.
     """
     if isinstance(spec, BaseChatModel):
-        return spec
+        return _counting(spec)
     if not isinstance(spec, str):
         raise ConfigError(f"`spec` is a {type(spec).__name__}. Pass a chat model, or a text: {SPEC_FORMS}.")
     provider, _, name = spec.strip().partition(":")
@@ -174,6 +175,18 @@ def explain_model_error(error: BaseException, spec: str | BaseChatModel) -> Mode
         return ModelError(f"The server at {url} has no model '{name}'. Ask for one that {url}/models lists.")
     reason = (str(error).strip() or "no reason given").splitlines()[0]
     return ModelError(f"The model '{name}' failed ({type(error).__name__}): {reason}")
+
+
+def _counting(model: BaseChatModel) -> BaseChatModel:
+    """The model, which asks a vLLM server to count streamed tokens; LangChain asks OpenAI alone by itself."""
+    if _is_vllm(model) and getattr(model, "stream_usage", False) is None:
+        return model.model_copy(update={"stream_usage": True})
+    return model
+
+
+def counts_nothing(model: BaseChatModel) -> bool:
+    """Whether the replies of a model that streams come without a count of their tokens."""
+    return "langchain_openai" in _origins(type(model)) and not getattr(model, "stream_usage", True)
 
 
 def _load_sandbox(name: str, kwargs: dict[str, Any]) -> BaseChatModel:

@@ -89,18 +89,15 @@ def as_teacher(spec: str | BaseChatModel | Teacher, prompts: PromptSet | None = 
         ConfigError: ``spec`` is none of these.
         ModelError: The named model cannot be loaded.
     """
-    if isinstance(spec, str):
-        if spec == "sandbox":
-            from supercorrect_agent.sandbox.teacher import SandboxTeacher
+    if spec == "sandbox":
+        from supercorrect_agent.sandbox.teacher import SandboxTeacher
 
-            return SandboxTeacher()
+        return SandboxTeacher()
+    if isinstance(spec, str | BaseChatModel):
         from supercorrect_agent.models import load_chat_model
-
-        spec = load_chat_model(spec)
-    if isinstance(spec, BaseChatModel):
         from supercorrect_agent.teachers.llm import LLMTeacher
 
-        return LLMTeacher(spec, prompts)
+        return LLMTeacher(load_chat_model(spec), prompts)
     if isinstance(spec, Teacher):
         return spec
     raise ConfigError(

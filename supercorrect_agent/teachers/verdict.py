@@ -87,6 +87,8 @@ def read_verdict(text: str, *, steps: int) -> JudgeReply:
 
 def without_tags(text: str) -> str:
     """The text of a step without tags, except a Key's: they would end the step that it is put into."""
+    if not _OPENING.search(text):
+        return text
     bare = _cut_tags(text)
     return bare if bare == _cut_tags(bare) else _OPENING.sub(" ", bare)  # a tag was hidden inside another
 
