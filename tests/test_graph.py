@@ -437,7 +437,11 @@ class Unfit:
     """A context that is no config; a parent graph may have such a one of its own."""
 
 
-@pytest.mark.parametrize("context", [5, "x", [1], Unfit(), CollectConfig(), {"other": 1}], ids=repr)
+def kind(value: object) -> str:
+    return type(value).__name__
+
+
+@pytest.mark.parametrize("context", [5, "x", [1], Unfit(), CollectConfig(), {"other": 1}], ids=kind)
 def test_a_context_of_another_kind_is_misuse(context: Any) -> None:
     student = scripted(RIGHT)
     graph = create_supercorrect_graph(student, ScriptedTeacher(FINE))
@@ -459,7 +463,7 @@ class TestInsideAnotherGraph:
         inner = create_supercorrect_graph(prefilling(WRONG, REST), ScriptedTeacher(*critiques))
         return StateGraph(self.Keys).add_node("solve", inner).add_edge(START, "solve").compile()
 
-    @pytest.mark.parametrize("context", [{"max_rounds": 0}, Unfit(), CollectConfig()], ids=repr)
+    @pytest.mark.parametrize("context", [{"max_rounds": 0}, Unfit(), CollectConfig()], ids=kind)
     def test_the_parents_own_context_is_none_of_its_business(self, context: Any) -> None:
         result = self.parent(FOUND, FINE).invoke({"problem": QUESTION}, context=context)
         assert (result["status"], result["answer"]) == ("corrected", "396")
@@ -468,7 +472,7 @@ class TestInsideAnotherGraph:
         result = self.parent().invoke({"problem": QUESTION}, context=CorrectionConfig(max_rounds=0))
         assert result["answer"] == "386"
 
-    @pytest.mark.parametrize("context", [5, "x", [1]], ids=repr)
+    @pytest.mark.parametrize("context", [5, "x", [1]], ids=kind)
     def test_what_can_be_no_context_at_all_is_misuse(self, context: Any) -> None:
         with pytest.raises(ConfigError, match="`context` is a"):
             self.parent().invoke({"problem": QUESTION}, context=context)
