@@ -10,10 +10,11 @@ FAST := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=671
 demo: $(VENV)/.ready
 	$(FAST) $(BIN)/python -m benchmarks.closed_loop --quick
 
-# The tests marked `vllm` need the CPU build of vLLM, in an environment of its own; where there is none, they say so.
+# Two processes, each with whole files. The tests marked `vllm` need the CPU build of vLLM, in an environment of its
+# own; where there is none, they say so.
 test: $(VENV)/.ready
 	-sh tests/install_vllm.sh $(PYTHON)
-	$(FAST) $(BIN)/python -m pytest
+	$(FAST) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 install: $(VENV)/.ready
 

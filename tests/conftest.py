@@ -14,3 +14,10 @@ __all__ = ["vllm_url"]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random model with its tokenizer; a file that needs another one has a fixture of its own."""
     return build_tiny_model(tmp_path_factory.mktemp("tiny"), context=2048)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts what takes longest first, so that no process is left with it alone at the end."""
+    items.sort(
+        key=lambda item: (not item.get_closest_marker("vllm"), not item.get_closest_marker("integration"))
+    )
