@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from supercorrect_agent.progress import corrections, current_verdict, ended, last_step
+from langchain_core.language_models import BaseChatModel
+
+from supercorrect_agent.limits import OutOfTime
+from supercorrect_agent.progress import corrections, current_verdict, ended, failure_text, last_step
 from supercorrect_agent.state import CorrectionConfig, SolveState
 from supercorrect_agent.types import Critique, Inspection, Solution, Verdict
 
@@ -137,6 +140,20 @@ def _no_error_found(state: SolveState) -> Ending:
             "stalled" if done else "unchanged", "the critic finds no error in what the verifier rejects"
         )
     return ended("corrected" if done else "accepted", "the critic finds no error")
+
+
+def after_failure(who: str, failure: Exception, model: BaseChatModel | None, left: str) -> Ending:
+    """How a run ends whose role failed: as ``budget`` where it ran out of the run's seconds.
+
+    Args:
+        who: The role.
+        failure: What its call raised.
+        model: Its model, if it has one.
+        left: What the failure leaves undone.
+    """
+    if isinstance(failure, OutOfTime):
+        return ended("budget", f"{failure}; the {who} had not answered", left=left)
+    return ended("error", failure_text(who, failure, model), left=left)
 
 
 def after_inspection(found: Critique, checks: Sequence[Inspection]) -> Ending:

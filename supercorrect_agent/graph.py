@@ -52,6 +52,10 @@ CompiledCollectGraph = CompiledStateGraph[CollectState, CollectConfig, CollectIn
 SOLVE_STEPS = 2 + MAX_ROUNDS * 8 + 2
 COLLECT_STEPS = 4 + (MAX_ROUNDS + 1) * (2 * (1 + collecting.MAX_REVISIONS) + 4)
 
+# The key of a config under which LangGraph looks for the durability of a run that names none itself. Its own
+# default saves beside the next node, so that a killed run asks a finished node again.
+DURABILITY = "__pregel_durability"
+
 COLLECTING: dict[str, Callable[..., Any]] = {
     "teacher_write": collecting.teacher_write,
     "student_solve": collecting.student_solve,
@@ -261,7 +265,8 @@ def create_supercorrect_graph(
             samples together. If it fails, the student solves without examples and ``reason`` says why.
         prompts: The prompts; if None, those beside a local checkpoint, else the default ones.
         config: The bounds of a run; ``context=`` overrides single fields per run.
-        checkpointer: A LangGraph saver, if runs are to be resumed.
+        checkpointer: A LangGraph saver, if runs are to be resumed. Each step is saved before the next one
+            begins (``durability="sync"``), unless the run is started with another ``durability``.
         store: A LangGraph store, passed through.
 
     Raises:
@@ -278,7 +283,8 @@ def create_supercorrect_graph(
         config=config,
     )
     compiled = graph.compile(checkpointer=checkpointer, store=store, name="supercorrect")
-    return compiled.with_config(recursion_limit=SOLVE_STEPS + (memory is not None))
+    saved = {DURABILITY: "sync"} if checkpointer else {}
+    return compiled.with_config(recursion_limit=SOLVE_STEPS + (memory is not None), configurable=saved)
 
 
 def create_collecting_graph(

@@ -132,30 +132,33 @@ def build_request(problem: str, solution: Solution, found: Critique, fault: str 
 
 
 def read_decision(answer: Any, solution: Solution, found: Critique) -> Decision:
-    """Reads what a client resumed the run with: ``{"decisions": [decision]}``.
+    """Reads what a client resumed with: ``{"decisions": [decision]}``, or ``[decision]`` of an older one.
+
+    ``accept`` is another word for ``approve``. What an edit leaves out stays as it was.
 
     Raises:
         ValueError: It is no such answer, or an edit is no critique of this solution; the message says why.
     """
-    decisions = answer.get("decisions") if isinstance(answer, dict) else None
+    decisions = answer.get("decisions") if isinstance(answer, dict) else answer
     if not isinstance(decisions, list) or len(decisions) != 1 or not isinstance(decisions[0], dict):
         raise ValueError('resume with {"decisions": [decision]}, one decision')
     decision: dict[str, Any] = decisions[0]
     kind = decision.get("type")
-    if kind == "approve":
-        return Decision(kind, found)
+    if kind in ("approve", "accept"):
+        return Decision("approve", found)
     if kind == "reject":
         return Decision(kind, found, storable(" ".join(str(decision.get("message") or "").split())))
     if kind == "edit":
-        return Decision(kind, _read_edit(decision, solution))
+        return Decision(kind, _read_edit(decision, solution, found))
     raise ValueError(f"the decision's type is {kind!r}, not {DECISIONS}")
 
 
-def _read_edit(decision: dict[str, Any], solution: Solution) -> Critique:
+def _read_edit(decision: dict[str, Any], solution: Solution, found: Critique) -> Critique:
     edited = decision.get("edited_action")
     args = edited.get("args") if isinstance(edited, dict) else None
     if not isinstance(args, dict):
         raise ValueError('an edit needs {"edited_action": {"name": ..., "args": {step, cause, correction}}}')
+    args = {"step": found.step, "cause": found.cause, "correction": found.correction, **args}
     try:
         edit = Edit.model_validate(args, context={"steps": max(1, len(solution.steps))})
     except ValidationError as invalid:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
@@ -27,18 +28,42 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Seconds before a second attempt: 0.5 to 1; twice as long before each further one.
-RETRY_WAIT: ExponentialJitterParams = {"initial": 0.5, "exp_base": 2, "max": 30, "jitter": 0.5}
+# Seconds before a second attempt: 1 to 1.5; twice as long before each further one.
+RETRY_WAIT: ExponentialJitterParams = {"exp_base": 2, "max": 30, "jitter": 0.5}
 CALL_THREAD = "supercorrect-call"
+SPENT = "max_seconds of the run are used up"
 _KEY = "__supercorrect_limits"  # what begins with underscores goes into no tracer's metadata
+
+
+class OutOfTime(TimeoutError):
+    """The seconds of a run are used up."""
 
 
 @dataclass(frozen=True)
 class CallLimits:
-    """The limits of each model call: seconds for one attempt, and how many further attempts."""
+    """The limits of each model call: seconds for one attempt, and how many further attempts.
+
+    ``until`` is the time (``time.monotonic``) at which the seconds of the whole run are used up: no call, no
+    attempt and no waiting between two goes on after it.
+    """
 
     timeout: float | None = None
     retries: int = 2
+    until: float | None = None
+
+    @property
+    def left(self) -> float | None:
+        """The seconds that are left to the run; None without a limit.
+
+        Raises:
+            OutOfTime: There are none.
+        """
+        if self.until is None:
+            return None
+        seconds = self.until - time.monotonic()
+        if seconds <= 0:
+            raise OutOfTime(SPENT)
+        return seconds
 
 
 def with_limits(config: RunnableConfig, limits: CallLimits) -> RunnableConfig:
@@ -64,7 +89,26 @@ def limited_model(
         limits: Seconds and further attempts.
     """
     attempt = Attempt(model, name, options, limits.timeout)
-    return Attempts(attempt, 0 if retries_itself(model) else limits.retries)
+    attempts = Attempts(attempt, 0 if retries_itself(model) else limits.retries)
+    return attempts if limits.until is None else Bounded(attempts, limits)
+
+
+class Bounded(Runnable[Sequence[BaseMessage], AIMessage]):
+    """A model call with all its attempts, which ends with the seconds of the run."""
+
+    def __init__(self, attempts: Attempts, limits: CallLimits) -> None:
+        self._attempts, self._limits = attempts, limits
+
+    def invoke(
+        self, input: Sequence[BaseMessage], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AIMessage:
+        return run_within(partial(self._attempts.invoke, input, config), self._limits.left, OutOfTime(SPENT))
+
+    async def ainvoke(
+        self, input: Sequence[BaseMessage], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AIMessage:
+        call = partial(self._attempts.ainvoke, input, config)
+        return await arun_within(call, self._limits.left, OutOfTime(SPENT))
 
 
 class Attempts(Runnable[Sequence[BaseMessage], AIMessage]):
@@ -143,11 +187,16 @@ class Attempt(Runnable[Sequence[BaseMessage], AIMessage]):
         return {**(config or RunnableConfig()), "run_name": self._run_name}
 
 
-def run_within(call: Callable[[], T], seconds: float | None) -> T:
+def run_within(call: Callable[[], T], seconds: float | None, late: TimeoutError | None = None) -> T:
     """Makes a call and waits for its result, at most so long.
 
     A thread cannot be stopped: a call that is given up runs on in its own, a daemon, until it returns. Its
     result is thrown away.
+
+    Args:
+        call: The call.
+        seconds: How long; None without end.
+        late: What is raised if there is no result then; one that names ``call_timeout`` if None.
 
     Raises:
         TimeoutError: There is none after ``seconds``.
@@ -168,10 +217,12 @@ def run_within(call: Callable[[], T], seconds: float | None) -> T:
     except TimeoutError:
         if future.done():  # the call's own error, or a result at the last moment
             return future.result()
-        raise _late(seconds) from None
+        raise late or _late(seconds) from None
 
 
-async def arun_within(call: Callable[[], Awaitable[T]], seconds: float | None) -> T:
+async def arun_within(
+    call: Callable[[], Awaitable[T]], seconds: float | None, late: TimeoutError | None = None
+) -> T:
     """As ``run_within``; a call that is given up is cancelled.
 
     A model without an async form of its own runs in a thread of the loop's executor, which goes on until the
@@ -185,7 +236,7 @@ async def arun_within(call: Callable[[], Awaitable[T]], seconds: float | None) -
     except TimeoutError:
         if not limit.expired():  # the call's own
             raise
-        raise _late(seconds) from None
+        raise late or _late(seconds) from None
 
 
 def _late(seconds: float | None) -> TimeoutError:

@@ -17,6 +17,7 @@ from supercorrect_agent.events import (
 )
 from supercorrect_agent.gate import (
     after_critique,
+    after_failure,
     after_inspection,
     after_review,
     after_verdict,
@@ -58,8 +59,8 @@ def student_solve(solver: Solver, state: SolveState, config: RunnableConfig) -> 
         examples = state.get("examples", ())
         reply: Reply = yield solver.student.solve(state["problem"], solver.turn(config), examples)
     except Exception as failure:
-        reason = failure_text("student", failure, solver.student.model)
-        return {**begin_run(state), "ending": ended("error", reason, left="there is no answer")}
+        ending = after_failure("student", failure, solver.student.model, left="there is no answer")
+        return {**begin_run(state), "ending": ending}
     report_solution(solver.student, reply.text)
     return begin_run(state, [dump(reply.call)], solution=reply.text)
 
@@ -83,11 +84,11 @@ def student_review(solver: Solver, state: SolveState, config: RunnableConfig) ->
     solution = solver.student.read(current_text(state))
     number = round_number(state)
     try:
-        turn = solver.turn(config, number)
+        turn = solver.turn(config, number, state)
         found, call = yield from solver.student.review(state["problem"], solution, turn)
     except Exception as failure:
-        reason = failure_text("student", failure, solver.student.model)
-        return {"ending": ended("error", reason, left=_unchecked(state))}
+        ending = after_failure("student", failure, solver.student.model, left=_unchecked(state))
+        return {"ending": ending}
     report_critique(found, number)
     update: Update = {"calls": [dump(call)]}
     ending = after_review(after(state, update), solution, found, solver.settings())
@@ -104,7 +105,7 @@ def critique(solver: Solver, state: SolveState, config: RunnableConfig) -> Flow[
     solution = solver.student.read(current_text(state))
     number = round_number(state)
     try:
-        found, calls = yield from solver.find_error(state, solution, solver.turn(config, number))
+        found, calls = yield from solver.find_error(state, solution, solver.turn(config, number, state))
     except Exception as failure:
         made = [dump(call) for call in calls_before(failure)]
         return {**_critic_failed(solver, state, failure), "calls": made}
@@ -146,12 +147,12 @@ def student_correct(solver: Solver, state: SolveState, config: RunnableConfig) -
             state["problem"],
             solver.student.read(current_text(state)),
             critique_of(state),
-            solver.turn(config, number),
+            solver.turn(config, number, state),
             keep_prefix=solver.settings().keep_prefix,
         )
     except Exception as failure:
-        reason = failure_text("student", failure, solver.student.model)
-        return {"ending": ended("error", reason, left="the critique was not followed")}
+        left = "the critique was not followed"
+        return {"ending": after_failure("student", failure, solver.student.model, left)}
     report_correction(solver.student, text, number, how)
     return {**in_round(state, **revised(solver.student, text, how)), "calls": [dump(call)]}
 
@@ -174,7 +175,7 @@ def record(solver: Solver, state: SolveState, config: RunnableConfig) -> Flow[Up
         "reason": trace.chosen.reason,
         "votes": state.get("votes", []),
         "agreement": state.get("agreement"),
-        "usage": summarize_usage(trace.calls),
+        "usage": summarize_usage(trace.calls, solver.roles),
         "trace": trace.model_dump(mode="json"),
     }
     report_end(trace)
@@ -192,14 +193,17 @@ def _decided(solver: Solver, state: SolveState) -> Update:
 def _critic_failed(solver: Solver, state: SolveState, failure: Exception) -> Update:
     """How a run ends whose critic cannot be asked; what there is of the round stays on the trace."""
     who, critic = ("teacher", solver.teacher) if solver.teacher is not None else ("student", solver.student)
-    reason = failure_text(who, failure, model_of(critic))
+
+    def because(left: str) -> Update:
+        return {"ending": after_failure(who, failure, model_of(critic), left)}
+
     if "details" in open_round(state):
-        return {"ending": ended("error", reason, left="the critique was not followed")}
+        return because("the critique was not followed")
     review = open_round(state).get("review")
     if not review:
-        return {"ending": ended("error", reason, left=_unchecked(state))}
+        return because(_unchecked(state))
     alone = in_round(state, **told(Critique.model_validate(review)), review=None)
-    return {**alone, "ending": ended("error", reason, left="only the student itself checked the answer")}
+    return {**alone, **because("only the student itself checked the answer")}
 
 
 def _unchecked(state: SolveState) -> str:

@@ -135,7 +135,8 @@ def _named(
     """The ending, put more exactly where corrections were made and none of them helped."""
     status: TraceStatus = state["ending"]["status"]  # type: ignore[assignment]
     said = (state["ending"]["reason"], state["ending"].get("left"), chosen.reason, remark)
-    reason = "; ".join(filter(None, said))
+    *before, last = filter(None, said)
+    reason = "; ".join([*(part.rstrip(".") for part in before), last])
     if status not in ("budget", "stalled") or not corrections(state):
         return status, reason
     if chosen.index == 0:

@@ -21,6 +21,7 @@ from supercorrect_agent.types import (
     Call,
     Critique,
     Inspection,
+    Role,
     TraceStatus,
     Verdict,
 )
@@ -198,13 +199,12 @@ def last_step(state: Progress) -> int | None:
     return step
 
 
-def summarize_usage(calls: Iterable[Call]) -> dict[str, dict[str, Any]]:
-    """Input tokens, output tokens, calls and seconds of each role."""
-    usage: dict[str, dict[str, Any]] = {}
+def summarize_usage(calls: Iterable[Call], roles: Iterable[Role] = ()) -> dict[str, dict[str, Any]]:
+    """Input tokens, output tokens, calls and seconds by role; ``roles`` are there without a call, too."""
+    none = {"input_tokens": 0, "output_tokens": 0, "calls": 0, "seconds": 0.0}
+    usage: dict[str, dict[str, Any]] = {role: dict(none) for role in roles}
     for call in calls:
-        total = usage.setdefault(
-            call.role, {"input_tokens": 0, "output_tokens": 0, "calls": 0, "seconds": 0.0}
-        )
+        total = usage.setdefault(call.role, dict(none))
         total["input_tokens"] += call.input_tokens
         total["output_tokens"] += call.output_tokens
         total["calls"] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +14,25 @@ from langgraph.constants import CONFIG_KEY_CHECKPOINTER
 
 from supercorrect_agent.calls import Effect, Flow, call_config
 from supercorrect_agent.errors import ConfigError
-from supercorrect_agent.limits import CallLimits, arun_within, run_within, with_limits
+from supercorrect_agent.gate import spent
+from supercorrect_agent.limits import (
+    SPENT,
+    CallLimits,
+    OutOfTime,
+    arun_within,
+    limits_of,
+    run_within,
+    with_limits,
+)
 from supercorrect_agent.progress import critique_of, failure_text
 from supercorrect_agent.running import run_settings, student_turn
 from supercorrect_agent.state import CorrectionConfig, SolveState
 from supercorrect_agent.student import Student, Turn
 from supercorrect_agent.teachers import Critiqued, RevisingTeacher, Teacher
 from supercorrect_agent.teachers.llm import LLMTeacher
-from supercorrect_agent.types import Critique, Inspection, Problem, Solution, Verdict
+from supercorrect_agent.types import Critique, Inspection, Problem, Role, Solution, Verdict
 
-SolutionCheck = Callable[[str, Solution], Verdict]
+SolutionCheck = Callable[[str, Solution], Verdict | bool]
 CritiqueCheck = Callable[[Problem, Solution, Critique], Sequence[Inspection]]
 Inspector = CritiqueCheck | Runnable[dict[str, Any], Sequence[Inspection]]
 
@@ -41,15 +51,25 @@ class Solver:
     memory: BaseRetriever | None
     defaults: CorrectionConfig
 
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Who may be asked in a run."""
+        return ("student",) if self.teacher is None else ("student", "teacher")
+
     def settings(self) -> CorrectionConfig:
         """The bounds of the present run."""
         return run_settings(self.defaults)
 
-    def turn(self, config: RunnableConfig, round: int = 0) -> Turn:
-        """The circumstances of a call in the present run."""
-        settings = self.settings()
-        limits = CallLimits(timeout=settings.call_timeout, retries=settings.retries)
-        return student_turn(settings, with_limits(config, limits), round)
+    def turn(self, config: RunnableConfig, round: int = 0, state: SolveState | None = None) -> Turn:
+        """The circumstances of a call in the present run, whose state is None at its first one."""
+        limits = self._limits(state)
+        return student_turn(self.settings(), with_limits(config, limits), round)
+
+    def _limits(self, state: SolveState | None) -> CallLimits:
+        settings, until = self.settings(), None
+        if settings.max_seconds is not None:
+            until = time.monotonic() + settings.max_seconds - (spent(state)[1] if state else 0)
+        return CallLimits(timeout=settings.call_timeout, retries=settings.retries, until=until)
 
     def judge(self, question: str, solution: Solution) -> Flow[Verdict]:
         """The verdict on a solution: unreadable, the verifier's, or unscored."""
@@ -59,11 +79,13 @@ class Solver:
         if verifier is None:
             return Verdict(status="unscored", reason="no reference to compare with")
         try:
-            verdict: Verdict = yield Effect(
+            verdict: Verdict | bool = yield Effect(
                 lambda: verifier(question, solution), lambda: asyncio.to_thread(verifier, question, solution)
             )
         except Exception as failure:
             return Verdict(status="unscored", reason=failure_text("verifier", failure))
+        if isinstance(verdict, bool):
+            return Verdict(status="correct" if verdict else "incorrect", reason="the verifier says so")
         _check_returned("verifier", verdict, Verdict)
         return verdict
 
@@ -75,9 +97,8 @@ class Solver:
         number = turn.round
         child = call_config(turn.config, role="teacher", name="teacher_critique", round=number)
         asked = _critique_effect(self.teacher, state, solution, child)
-        seconds = self.settings().call_timeout
         if not isinstance(self.teacher, LLMTeacher):  # nobody counts the seconds: its critique is the call
-            asked = _within(asked, seconds)
+            asked = _within(asked, limits_of(turn.config))
         found, calls = yield asked
         return found, tuple(call.model_copy(update={"round": number}) for call in calls)
 
@@ -122,8 +143,13 @@ def _critique_effect(
     )
 
 
-def _within(effect: Effect[Critiqued], seconds: float | None) -> Effect[Critiqued]:
-    return Effect(lambda: run_within(effect.run, seconds), lambda: arun_within(effect.arun, seconds))
+def _within(effect: Effect[Critiqued], limits: CallLimits) -> Effect[Critiqued]:
+    seconds, left, late = limits.timeout, limits.left, None
+    if left is not None and (seconds is None or left < seconds):
+        seconds, late = left, OutOfTime(SPENT)
+    return Effect(
+        lambda: run_within(effect.run, seconds, late), lambda: arun_within(effect.arun, seconds, late)
+    )
 
 
 def _check_returned(name: str, given: object, kind: type) -> None:

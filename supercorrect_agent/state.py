@@ -53,16 +53,16 @@ class CorrectionConfig(BaseModel):
     max_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="No further call once this many seconds were spent waiting for models: samples that run "
+        description="No call goes on once this many seconds were spent waiting for models: samples that run "
         "side by side count once, and a person's time does not count. Null is no cap.",
     )
     max_new_tokens: int | None = Field(
-        default=512,
+        default=None,
         ge=1,
         description="Most tokens the student writes in one call; null leaves it to the model.",
     )
     temperature: float | None = Field(
-        default=0.0, ge=0, le=2, description="The student's temperature; null leaves it to the model."
+        default=None, ge=0, le=2, description="The student's temperature; null leaves it to the model."
     )
     max_examples: int = Field(
         default=3,
@@ -102,7 +102,7 @@ class CorrectionConfig(BaseModel):
         "it; null never does, and neither does a single sample.",
     )
     min_confidence: float = Field(
-        default=0.0,
+        default=0.5,
         ge=0,
         le=1,
         description="An error that the critic names with less confidence than this is not corrected; a "

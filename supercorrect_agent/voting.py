@@ -14,11 +14,13 @@ from langgraph.types import Send
 
 from supercorrect_agent.calls import Effect, Flow, Reply, storable
 from supercorrect_agent.events import report, report_solution
+from supercorrect_agent.limits import OutOfTime
 from supercorrect_agent.progress import begin_run, dump, ended, failure_text
 from supercorrect_agent.running import Update
 from supercorrect_agent.solver import Solver, check_run
 from supercorrect_agent.state import SolveState
 from supercorrect_agent.student import Student, Turn
+from supercorrect_agent.types import TraceStatus
 from supercorrect_agent.verification import MathVerifier, Verifier
 
 COMPARE_SECONDS = 1.0  # of algebra for one pair of answers: there may be many pairs
@@ -47,7 +49,8 @@ def student_sample(solver: Solver, state: dict[str, Any], config: RunnableConfig
         reply: Reply = yield student.solve(state["problem"], turn, examples)
         sample |= {"text": reply.text, "call": dump(reply.call)}
     except Exception as failure:
-        sample["failure"] = failure_text("student", failure, solver.student.model)
+        sample |= {"failure": failure_text("student", failure, solver.student.model)}
+        sample |= {"late": True} if isinstance(failure, OutOfTime) else {}
     return {"samples": [{**sample, "ended": time.time()}]}
 
 
@@ -69,7 +72,8 @@ def student_vote(solver: Solver, state: SolveState, config: RunnableConfig) -> F
     given = [one for one in samples if "failure" not in one]
     if not given:
         reason = f"all {len(samples)} samples failed: {samples[0]['failure']}"
-        return {**begin_run(state), "ending": ended("error", reason, left="there is no answer")}
+        status: TraceStatus = "budget" if all(one.get("late") for one in samples) else "error"
+        return {**begin_run(state), "ending": ended(status, reason, left="there is no answer")}
     answers = [solver.student.read(one["text"]).answer for one in given]
     parties = yield from vote(answers, MathVerifier(seconds=COMPARE_SECONDS))
     text = given[parties[0][0] if parties else 0]["text"]

@@ -57,11 +57,11 @@ class TestWhoIsAsked:
         assert [message.text for message in student.prompts[1]] == [
             render_prompt(DEFAULT_PROMPTS.review, problem=QUESTION, solution=WRONG)
         ]
-        assert (student.options[1]["stop"], student.options[1]["temperature"]) == (["</Correction>"], 0.0)
+        assert student.options[1]["stop"] == ["</Correction>"]
         assert rounds(result) == [("scripted", None, None)]
         assert callers(result) == [("student", 0), ("student", 1)]
         # words: 5 of the solution, 2 of the review
-        assert set(result["usage"]) == {"student"}
+        assert result["usage"]["teacher"]["calls"] == 0
         assert (result["usage"]["student"]["calls"], result["usage"]["student"]["output_tokens"]) == (2, 7)
 
     def test_a_student_that_doubts_itself_gets_the_teacher_and_reviews_its_revision(self) -> None:

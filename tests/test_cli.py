@@ -72,7 +72,7 @@ def test_solve_asks_the_teacher_only_about_what_the_student_doubts(student: Any)
     options = ("--student", "fake:x", "--teacher", "sandbox", "--flagged", "--json")
     found = json.loads(run_cli("solve", QUESTION, *options).stdout)
     assert (found["status"], found["answer"]) == ("accepted", "37")
-    assert {role: used["calls"] for role, used in found["usage"].items()} == {"student": 2}
+    assert {role: used["calls"] for role, used in found["usage"].items()} == {"student": 2, "teacher": 0}
 
 
 def test_solve_shows_the_steps_the_marked_error_and_the_ending(student: Any) -> None:

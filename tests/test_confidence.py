@@ -46,8 +46,9 @@ class TestMinConfidence:
         result = run(prefilling(WRONG, REST), ScriptedTeacher(sure(confidence), FINE), config=self.SURE)
         assert (result["status"], result["answer"]) == ("corrected", "396")
 
-    def test_by_default_no_critique_is_too_unsure(self) -> None:
-        assert run(prefilling(WRONG, REST), ScriptedTeacher(sure(0.0), FINE))["status"] == "corrected"
+    def test_by_default_what_is_rather_doubted_than_believed_is_not_followed(self) -> None:
+        assert run(prefilling(WRONG, REST), ScriptedTeacher(sure(0.5), FINE))["status"] == "corrected"
+        assert run(prefilling(WRONG, REST), ScriptedTeacher(sure(0.49)))["status"] == "unchanged"
 
     def test_a_revision_that_is_doubted_without_confidence_stands(self) -> None:
         result = run(prefilling(WRONG, REST), ScriptedTeacher(sure(0.9), sure(0.1)), config=self.SURE)

@@ -125,7 +125,7 @@ def test_usage_is_counted_by_role_and_every_call_is_on_the_trace() -> None:
         ("teacher", 2),
     ]
     assert trace.calls[0].prompt == "supercorrect.solve@1"
-    assert trace.calls[0].sampling == {"temperature": 0.0, "max_tokens": 512}
+    assert trace.calls[0].sampling == {}  # how a model samples is its own business, unless the config says so
     assert trace.final_solution is not None
     assert trace.final_solution.raw == RIGHT
     assert trace.chosen.index == 1
@@ -396,8 +396,14 @@ class TestFailures:
         assert student.prompts == []
 
     def test_a_verifier_that_returns_no_verdict_is_misuse(self) -> None:
-        with pytest.raises(ConfigError, match="`verifier` returned a bool"):
-            run(scripted(RIGHT), verifier=lambda question, solution: True)
+        with pytest.raises(ConfigError, match="`verifier` returned a str"):
+            run(scripted(RIGHT), verifier=lambda question, solution: "correct")
+
+    def test_a_verifier_may_answer_yes_or_no(self) -> None:
+        yes = run(scripted(RIGHT), verifier=lambda question, solution: solution.answer == "396")
+        assert (yes["status"], yes["trace"]["verdict"]["status"]) == ("accepted", "correct")
+        no = run(prefilling(WRONG, REST), ScriptedTeacher(FOUND), verifier=lambda q, s: s.answer == "396")
+        assert (no["status"], no["trace"]["verdict"]["status"]) == ("corrected", "incorrect")
 
     def test_a_reference_in_the_input_reaches_nobody(self) -> None:
         student, teacher = prefilling(WRONG, REST), scripted(json.dumps({"first_wrong_step": None}))

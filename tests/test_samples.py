@@ -148,7 +148,7 @@ class TestMajority:
         student = prefilling(RIGHT)
         result = run(student, ScriptedTeacher(FINE), CorrectionConfig(accept_agreement=0.1))
         assert (result["votes"], result["agreement"], len(result["rounds"])) == ([], None, 1)
-        assert student.options[0]["temperature"] == 0.0
+        assert "temperature" not in student.options[0]
         assert (result["trace"]["votes"], result["trace"]["agreement"]) == ([], None)
 
 

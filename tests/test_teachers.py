@@ -75,12 +75,10 @@ def test_null_means_no_error() -> None:
         (f"Here you are:\n```json\n{VERDICT}\n```\nHope it helps!", 1, "2+3=5"),
         (VERDICT.replace(": 1,", ': "1",'), 1, "2+3=5"),
         ('{"first_wrong_step": null}', None, ""),
-        # quoted first, judged last
-        (
-            '{"first_wrong_step": null} they say; {"first_wrong_step": 2, "cause": "c", "correction": "d"}',
-            2,
-            "d",
-        ),
+        # drafted first, judged last
+        (f'<think>{{"first_wrong_step": null}}?</think>{VERDICT}', 1, "2+3=5"),
+        (f"{VERDICT} or, in short, {VERDICT}", 1, "2+3=5"),
+        ('{"first_wrong_step": null, "cause": null, "correction": null, "confidence": 0.9}', None, ""),
         ('thinking {about} it... {"first_wrong_step": 2, "cause": "c", "correction": "{x}"}', 2, "{x}"),
         # LaTeX that nobody escaped, and LaTeX that somebody did
         (r'{"first_wrong_step": 2, "cause": "c", "correction": "\frac{1}{2} \times \(3\)"}', 2, None),
@@ -98,6 +96,12 @@ def test_verdicts_are_read_out_of_prose(text: str, step: int | None, correction:
     ("text", "why"),
     [
         ("Step 1 is wrong.", "no JSON object"),
+        # which of them did the student write?
+        (
+            f'{VERDICT} The student claims {{"first_wrong_step": null}}',
+            "two JSON objects name different steps",
+        ),
+        (f'{{"first_wrong_step": null}} they say; {VERDICT}', "two JSON objects name different steps"),
         ('{"step": 1}', "no JSON object"),
         ('{"first_wrong_step": 3, "cause": "c", "correction": "d"}', "has steps 1 to 2"),
         ('{"first_wrong_step": 1, "cause": "c"}', "needs both `cause` and `correction`"),

@@ -80,6 +80,8 @@ class LiveRun:
         print_field(console, "Answer", output["answer"] or "none")
         print_field(console, "Status", f"{status} ({reason})", RIGHT if status in SURE else WRONG)
         for role, used in output["usage"].items():
+            if not used["calls"]:
+                continue
             calls = "1 call" if used["calls"] == 1 else f"{used['calls']} calls"
             tokens = f"{used['input_tokens']} in, {used['output_tokens']} out"
             print_field(console, "Tokens", f"{role}: {tokens} ({calls}, {used['seconds']:.1f} s)")

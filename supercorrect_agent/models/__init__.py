@@ -22,6 +22,7 @@ SANDBOX_STUDENT = Path(__file__).parent.parent / "sandbox" / "student"
 # For a ChatOpenAI of your own whose server continues a partial assistant message as vLLM does.
 PREFILL_METADATA = {"prefill": "vllm"}
 
+_BUSY = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 # By name, so that asking about an error imports neither library.
 _TRANSIENT = {
     "openai.APIConnectionError",
@@ -143,9 +144,17 @@ def retries_itself(model: BaseChatModel) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Whether a call may succeed a moment later: the connection, the load or the server was at fault."""
-    if isinstance(error, ConnectionError | TimeoutError):
+    if isinstance(error, ConnectionError | TimeoutError) or _http_status(error) in _BUSY:
         return True
     return not _kinds(error).isdisjoint(_TRANSIENT)
+
+
+def _http_status(error: BaseException) -> int | None:
+    """The status a server refused a call with, as the clients of most providers say it."""
+    found = getattr(error, "status_code", None) or getattr(
+        getattr(error, "response", None), "status_code", None
+    )
+    return found if isinstance(found, int) else None
 
 
 def explain_model_error(error: BaseException, spec: str | BaseChatModel) -> ModelError:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from supercorrect_agent.grammar import read_tags
+from supercorrect_agent.grammar import answer_start, read_tags
 
 READ_LIMIT = 20_000  # characters of a reply, from its end, in which the verdict is looked for
 _ESCAPE = re.compile(r'\\(\\|["/]|u[0-9a-fA-F]{4}|n|[bfrt](?![A-Za-z]))?')
@@ -40,6 +40,11 @@ class JudgeReply(BaseModel):
     correction: str = ""
     confidence: float | None = Field(default=None, ge=0, le=1)
 
+    @field_validator("cause", "correction", mode="before")
+    @classmethod
+    def _null_is_empty(cls, text: Any) -> Any:
+        return "" if text is None else text
+
     @field_validator("first_wrong_step", "confidence", mode="before")
     @classmethod
     def _is_a_number(cls, value: Any) -> Any:
@@ -65,21 +70,26 @@ class JudgeReply(BaseModel):
 def read_verdict(text: str, *, steps: int) -> JudgeReply:
     """Reads a judge's JSON verdict out of a reply, which may wrap it in prose or a code fence.
 
-    The last object that has the key ``first_wrong_step`` counts, so that a quotation before it does not.
-    LaTeX in a string that was not escaped for JSON (``"\\frac"``) is read as it was meant.
+    What a model thought before its reply does not count. Objects with the key ``first_wrong_step`` that name
+    different steps are no verdict: one of them may be a quotation of what the student wrote. LaTeX in a
+    string that was not escaped for JSON (``"\\frac"``) is read as it was meant.
 
     Args:
         text: The reply; its last ``READ_LIMIT`` characters are looked at.
         steps: How many steps the judged solution has.
 
     Raises:
-        ValueError: No such object, or its values are out of bounds; the message says which.
+        ValueError: No such object, two that contradict each other, or values out of bounds; the message says
+            which.
     """
-    found = _last_object(_ESCAPE.sub(_keep_escape, text[-READ_LIMIT:]))
-    if found is None:
+    text = text[-READ_LIMIT:]
+    found = _objects(text[answer_start(text) :]) or _objects(text)
+    if not found:
         raise ValueError("no JSON object with the key `first_wrong_step` was found")
+    if any(one["first_wrong_step"] != found[-1]["first_wrong_step"] for one in found):
+        raise ValueError("two JSON objects name different steps; write one")
     try:
-        return JudgeReply.model_validate(found, context={"steps": steps})
+        return JudgeReply.model_validate(found[-1], context={"steps": steps})
     except ValidationError as invalid:
         faults = (f"{'.'.join(map(str, e['loc'])) or 'verdict'}: {e['msg']}" for e in invalid.errors())
         raise ValueError("; ".join(faults)) from None
@@ -106,9 +116,10 @@ def _keep_escape(match: re.Match[str]) -> str:
     return match[0] if match[1] else r"\\"
 
 
-def _last_object(text: str) -> dict[str, Any] | None:
+def _objects(text: str) -> list[dict[str, Any]]:
+    text = _ESCAPE.sub(_keep_escape, text)
     decode: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(strict=False).raw_decode
-    last, at = None, text.find("{")
+    found, at = list[dict[str, Any]](), text.find("{")
     while at != -1:
         end = at + 1
         try:
@@ -116,6 +127,6 @@ def _last_object(text: str) -> dict[str, Any] | None:
         except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict) and "first_wrong_step" in value:
-            last = value
+            found.append(value)
         at = text.find("{", end)
-    return last
+    return found
