@@ -62,6 +62,16 @@ _BRACE = re.compile(
     r"(?P<box>\\boxed[ \t]{0,3}\{|\\fbox[ \t]{0,3}\{)|\\boxed[ \t]{1,3}(?P<bare>[^\s{}$\\.,;]+)|\\.|[{}]",
     re.S,
 )
+_MARKS_LIMIT = 9  # headings, numbers and labels in front of one line
+_BOX = re.compile(r"\\(?=boxed|fbox)")
+_OPENING = re.compile(r"<|&lt;|＜")
+_MATHS_MARK = re.compile(r"\\[()\[\]]|\$")
+_STATED = re.compile(
+    r"\banswer(?:[ \t]is|[ \t]{0,2}[:=])[ \t]{0,3}[:=]?[ \t]{0,3}(?!not\b)"
+    r"(?P<value>[^\s.;][^\n]{0,80}?)(?=[.,;!?。，；！]?(?:\s*\Z|[ \t]*\n)|[.,;!?。，；！][ \t]"
+    r"|[ \t](?:because|since)\b)",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(
     r"\\[dt]?frac\{-?\d{1,9}\}\{\d{1,9}\}|(?:(?<![\w)\]}])[-−])?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?:\\?%)?"
 )
@@ -142,6 +152,11 @@ def answer_start(text: str) -> int:
     return opening.end() if opening else 0
 
 
+def is_unfinished_thought(text: str) -> bool:
+    """Whether a text begins with a ``<think>`` that is never closed."""
+    return _THOUGHT_START.match(text) is not None and _THOUGHT_END.search(text) is None
+
+
 def last_boxed(text: str) -> str | None:
     r"""The content of the last ``\boxed{...}``; an unclosed one counts up to the end of its line."""
     best_start, best = -1, ""
@@ -160,10 +175,84 @@ def last_boxed(text: str) -> str | None:
     return best or None
 
 
+def without_boxes(text: str) -> str:
+    r"""The text with the content of every ``\boxed{...}`` in the box's place."""
+    if "box" not in text:
+        return text
+    pieces, at, boxed = [], 0, []  # for each open brace, whether it is a box's
+    for match in _BRACE.finditer(text):
+        start, end = match.span()
+        if match["bare"]:
+            end = match.start("bare")
+        elif match["box"] or match[0] == "{":
+            boxed.append(bool(match["box"]))
+            if not match["box"]:
+                continue
+        elif match[0] != "}" or not boxed or not boxed.pop():
+            continue
+        pieces.append(text[at:start])
+        at = end
+    bare = "".join([*pieces, text[at:]])
+    return _BOX.sub("", bare) if last_boxed(bare) else bare  # a box was hidden inside another
+
+
 def last_number(text: str) -> str | None:
     """The last number as it is written: ``1,234``, ``3/4``, ``-2.5`` or ``12%``."""
     last = _last_match(_NUMBER, text)
     return last[0] if last else None
+
+
+def stated_answer(text: str) -> str | None:
+    """What the last "the answer is ..." of some closing words says, else their last number."""
+    stated = [_MATHS_MARK.sub("", match["value"]).strip("*_ ") for match in _STATED.finditer(text)]
+    if stated and any(letter.isdigit() for letter in stated[-1]):
+        return stated[-1]
+    return last_number(text)
+
+
+def closing_words(text: str) -> str:
+    """What stands behind the last element of a text with tags; "" where that element was not closed."""
+    tags = read_tags(text, answer_start(text))
+    if not tags or not tags[-1].closing:
+        return ""
+    blocks = any(tag.kind in _BLOCKS for tag in tags)
+    return "" if blocks and tags[-1].kind not in _BLOCKS else text[tags[-1].end :]
+
+
+def has_step_tags(text: str) -> bool:
+    """Whether a text has its steps, or some of them, in tags."""
+    return any(tag.kind == "step" for tag in read_tags(text, answer_start(text)))
+
+
+def step_mark(text: str) -> str:
+    """How a step without tags begins, ``Step 2:`` or ``2.``, without its title; "" for a mere line."""
+    heading = _HEADING.match(text)
+    if heading is None:
+        numbered = _NUMBERED.match(text)
+        return numbered[0].replace("*", "").rstrip() if numbered else ""
+    mark = heading[0].rstrip()
+    if heading["title"]:
+        mark = text[: heading.start("title")].rstrip() + heading["bold"]
+    return f"{mark}:" if mark[-1].isalnum() else mark
+
+
+def as_line(text: str) -> str:
+    """A text as one line that is no more than a step's words: no tag, heading, number or label is left."""
+    bare = " ".join(_cut(text, read_tags(text)).split())
+    if read_tags(bare):  # a tag was hidden inside another
+        bare = " ".join(_OPENING.sub(" ", bare).split())
+    for _ in range(_MARKS_LIMIT):
+        mark = _HEADING.match(bare) or _NUMBERED.match(bare) or _LABEL.match(bare)
+        if mark is None:
+            return bare
+        bare = " ".join(filter(None, (mark.groupdict().get("title"), bare[mark.end() :].strip())))
+    return ""
+
+
+def _cut(text: str, tags: list[Token]) -> str:
+    ends = [0, *(tag.end for tag in tags)]
+    starts = [*(tag.start for tag in tags), len(text)]
+    return "".join(text[end:start] for end, start in zip(ends, starts, strict=True))
 
 
 def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

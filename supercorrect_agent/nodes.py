@@ -48,6 +48,7 @@ from supercorrect_agent.progress import (
 from supercorrect_agent.running import Update, model_of
 from supercorrect_agent.solver import Solver, check_run
 from supercorrect_agent.state import SolveState
+from supercorrect_agent.student import unless_contradicted
 from supercorrect_agent.teachers import RevisingTeacher
 from supercorrect_agent.types import Critique, Problem
 
@@ -86,6 +87,7 @@ def student_review(solver: Solver, state: SolveState, config: RunnableConfig) ->
     try:
         turn = solver.turn(config, number, state)
         found, call = yield from solver.student.review(state["problem"], solution, turn)
+        found = unless_contradicted(solution, found)
     except Exception as failure:
         ending = after_failure("student", failure, solver.student.model, left=_unchecked(state))
         return {"ending": ending}

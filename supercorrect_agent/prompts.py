@@ -39,6 +39,8 @@ _OPTIONAL: Final = frozenset({"notes", "examples"})
 # What may stand inside a closing tag unseen: white space, a backslash, characters without width.
 _GAP = r"[\s\\\u00ad\u200b-\u200f\u2060-\u2064\ufeff]*"
 _SLOT = re.compile(r"(?P<gap>\n{0,2})\{(?P<name>" + "|".join(sorted(_KNOWN)) + r")\}")
+# A placeholder that a prompt's own text puts between two tags.
+_FENCED = re.compile(rf"<(?P<tag>[A-Za-z]\w{{0,20}})>\s*{_SLOT.pattern}\s*</(?P=tag)>")
 # A lone {word} was probably meant as a placeholder; \boxed{word}, x^{word} and {a}{word} were not.
 _LIKE_SLOT = re.compile(r"(?<![\\\w}^\]])\{([a-z][a-z_]{3,30})\}")
 
@@ -131,10 +133,14 @@ _REVIEW = r"""Below are a mathematics problem and a solution that may contain a 
 - If every step is right, repeat the result after the last step: <Answer>\boxed{result}</Answer>
 
 Problem:
+<problem>
 {problem}
+</problem>
 
 Solution to check:
-{solution}"""
+<solution>
+{solution}
+</solution>"""
 
 _GROUNDED = f"""You are checking a student's solution of a mathematics problem. You have a reference that
 the student has not seen and never will: use it to judge, but do not mention it, and do not ask the student
@@ -217,8 +223,8 @@ Teacher's critique:
 {critique}"""
 
 
-def _default(name: str, text: str) -> Prompt:
-    return Prompt(id=f"supercorrect.{name}", version="1", text=text)
+def _default(name: str, text: str, version: str = "1") -> Prompt:
+    return Prompt(id=f"supercorrect.{name}", version=version, text=text)
 
 
 PROMPT_FILE: Final = "prompts.toml"
@@ -226,7 +232,7 @@ PROMPT_FILE: Final = "prompts.toml"
 DEFAULT_PROMPTS: Final = PromptSet(
     solve=_default("solve", _SOLVE),
     plain=_default("plain", _PLAIN),
-    review=_default("review", _REVIEW),
+    review=_default("review", _REVIEW, version="2"),
     grounded=_default("grounded", _GROUNDED),
     judge=_default("judge", _JUDGE),
     template=_default("template", _TEMPLATE),
@@ -292,7 +298,11 @@ def render_prompt(prompt: Prompt, /, **values: str) -> str:
 
 def fence(text: str, tag: str) -> str:
     """Wraps text that a model or a user wrote in ``<tag>...</tag>``; a closing tag inside loses its ``<``."""
-    return f"<{tag}>\n{_closing(tag).sub('&lt;', text)}\n</{tag}>"
+    return f"<{tag}>\n{_kept_open(text, tag)}\n</{tag}>"
+
+
+def _kept_open(text: str, tag: str) -> str:
+    return _closing(tag).sub("&lt;", text)
 
 
 @cache
@@ -315,8 +325,21 @@ def student_messages(
 def review_messages(
     prompts: PromptSet, question: str, solution_text: str, *, prefix: str | None = None
 ) -> list[BaseMessage]:
-    """The messages that ask the student to review a solution; ``prefix`` is how its review has to begin."""
-    return _conversation(render_prompt(prompts.review, problem=question, solution=solution_text), prefix)
+    """The messages that ask the student to review a solution; ``prefix`` is how its review has to begin.
+
+    Where the prompt's own text has a placeholder between two tags, as the default one has, what is put there
+    cannot close them. Words that a checkpoint was trained with, without such tags, are filled as ever.
+    """
+    values = {"problem": question, "solution": solution_text}
+    for name, tag in _fences(prompts.review.text):
+        values[name] = _kept_open(values[name], tag)
+    return _conversation(render_prompt(prompts.review, **values), prefix)
+
+
+@cache
+def _fences(text: str) -> tuple[tuple[str, str], ...]:
+    """The placeholders that stand between two tags, each with the tag's name."""
+    return tuple((match["name"], match["tag"]) for match in _FENCED.finditer(text))
 
 
 def _fill(match: re.Match[str], values: dict[str, str]) -> str:

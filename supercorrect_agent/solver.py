@@ -27,7 +27,7 @@ from supercorrect_agent.limits import (
 from supercorrect_agent.progress import critique_of, failure_text
 from supercorrect_agent.running import run_settings, student_turn
 from supercorrect_agent.state import CorrectionConfig, SolveState
-from supercorrect_agent.student import Student, Turn
+from supercorrect_agent.student import Student, Turn, unless_contradicted
 from supercorrect_agent.teachers import Critiqued, RevisingTeacher, Teacher
 from supercorrect_agent.teachers.llm import LLMTeacher
 from supercorrect_agent.types import Critique, Inspection, Problem, Role, Solution, Verdict
@@ -93,7 +93,7 @@ class Solver:
         """The critique of a solution, by the teacher or by the student itself, and the calls for it."""
         if self.teacher is None:
             found, call = yield from self.student.review(state["problem"], solution, turn)
-            return found, (call,)
+            return unless_contradicted(solution, found), (call,)
         number = turn.round
         child = call_config(turn.config, role="teacher", name="teacher_critique", round=number)
         asked = _critique_effect(self.teacher, state, solution, child)

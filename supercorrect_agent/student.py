@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -12,8 +13,17 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 
-from supercorrect_agent.calls import Effect, Flow, Reply, ask, model_name
+from supercorrect_agent.calls import Effect, Flow, Reply, ask, model_name, storable
 from supercorrect_agent.errors import ModelError
+from supercorrect_agent.grammar import (
+    answer_start,
+    as_line,
+    closing_words,
+    has_step_tags,
+    is_unfinished_thought,
+    last_boxed,
+    without_boxes,
+)
 from supercorrect_agent.models import can_prefill, continue_message_kwargs
 from supercorrect_agent.prompts import (
     Prompt,
@@ -24,7 +34,15 @@ from supercorrect_agent.prompts import (
     review_messages,
     student_messages,
 )
-from supercorrect_agent.templates import critique_prefix, parse_critique, parse_solution, splice_correction
+from supercorrect_agent.teachers.verdict import read_verdict, without_tags
+from supercorrect_agent.templates import (
+    critique_prefix,
+    extract_answer,
+    format_solution,
+    parse_critique,
+    parse_solution,
+    splice_correction,
+)
 from supercorrect_agent.types import Call, Critique, Solution
 
 Continuation = Literal["prefill", "splice", ""]
@@ -32,9 +50,16 @@ REVIEW_STOP = "</Correction>"
 _CORRECTION_TAG = re.compile(r"<\s*(/?)\s*correction\b[^<>]{0,20}>", re.IGNORECASE)
 _CORRECTION_OPENS = re.compile(r".*?<\s*correction\b[^<>]{0,20}>", re.IGNORECASE | re.DOTALL)
 _STEP_TAG = re.compile(r"<\s*(/?)\s*step\s{0,3}(\d{1,3})[^<>\d]{0,20}>", re.IGNORECASE)
+_LINE = re.compile(r"\S[^\n]*")
+_NO_ANSWER = "\n<Answer></Answer>"
+_FRACTION = re.compile(r"\\[dt]?frac\{(\d{1,9})\}\{(\d{1,9})\}")
+_THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\})(?=\d{3}(?!\d))")
+_NUMBER = re.compile(r"(?:(?<![\w)}])[-\u2212])?\d{1,15}(?:\.\d{1,15}|/0*[1-9]\d{0,8})?")
+_DRESS = re.compile(r"\\[,;!: ()\[\]]|\\(?:text|left|right)\b|[\s$*]|\.\Z")
 # Every node reads the run's texts again. A record is frozen, so the same one may be handed out each time.
 _parse_once = lru_cache(maxsize=512)(parse_solution)
-REMEMBERED_LENGTH = 8_000  # characters; what is longer is parsed each time and takes no room
+_parse_long_once = lru_cache(maxsize=4)(parse_solution)
+REMEMBERED_LENGTH = 8_000  # characters; of what is longer only a few are remembered, for their room
 
 
 @dataclass(frozen=True)
@@ -59,7 +84,7 @@ class Student:
 
     def read(self, raw: str) -> Solution:
         """The solution in a text that this student wrote."""
-        parse = _parse_once if len(raw) <= REMEMBERED_LENGTH else parse_solution
+        parse = _parse_once if len(raw) <= REMEMBERED_LENGTH else _parse_long_once
         return parse(raw, model=self.name)
 
     def solve(self, question: str, turn: Turn, examples: Sequence[str] = ()) -> Effect[Reply]:
@@ -90,7 +115,8 @@ class Student:
                 continue a message reviews freely instead, and may name another step.
         """
         prefix = critique_prefix(solution, forced)[0] if forced and can_prefill(self.model) else None
-        return (yield from self._review("student_review", question, solution, turn, prefix))
+        found, call = yield from self._review("student_review", question, solution, turn, prefix)
+        return (found if found.readable or forced else judged(solution, found)), call
 
     def rewrite(
         self, question: str, solution: Solution, critique: Critique, turn: Turn
@@ -137,10 +163,14 @@ class Student:
         if can_prefill(self.model):
             messages = student_messages(self.prompts, question, partial=kept)
             reply = yield self._ask("student_correct", self.prompts.solve, messages, turn)
-            return kept + reply.text, "prefill", reply.call
+            return joined(kept, reply.text, reply.text), "prefill", reply.call
         messages = [HumanMessage(render_prompt(self.prompts.continue_, problem=question, prefix=kept))]
         reply = yield self._ask("student_correct", self.prompts.continue_, messages, turn)
-        return kept + after_step(reply.text, critique.step or 0), "splice", reply.call
+        said = without_thought(reply.text)
+        rest = after_step(said, critique.step or 0, kept)
+        if has_step_tags(rest) and not has_step_tags(kept):  # the request's layout, in place of its own
+            kept = format_solution(parse_solution(kept).model_copy(update={"answer": None})) + "\n"
+        return joined(kept, rest, said), "splice", reply.call
 
     def _review(
         self, name: str, question: str, solution: Solution, turn: Turn, prefix: str | None
@@ -172,11 +202,59 @@ def prompts_beside(model: BaseChatModel) -> PromptSet:
 
 
 def kept_text(solution: Solution, critique: Critique) -> str:
-    """The steps before the wrong one and its correction, verbatim; "" where there is no step to correct."""
-    step = critique.step
-    if step is None or not 1 <= step <= len(solution.steps) or not critique.correction.strip():
+    """The steps before the wrong one and its correction; "" where there is no step to correct.
+
+    The correction is a step and no more: tags that would end it are taken out, and a box gives up its
+    content, for the answer is the student's to give.
+    """
+    step, correction = critique.step, without_boxes(without_tags(critique.correction))
+    if step is None or not 1 <= step <= len(solution.steps) or not as_line(correction):
         return ""
-    return splice_correction(solution, critique)
+    return splice_correction(solution, critique.model_copy(update={"correction": correction}))
+
+
+def joined(kept: str, rest: str, reply: str) -> str:
+    """The revised text: what is kept and the rest of it.
+
+    Where the student writes without step tags and its reply has no answer, an empty ``<Answer>`` says so: the
+    last number would be the correction's.
+    """
+    answered = has_step_tags(kept) or extract_answer(reply)[0] is not None
+    return kept + rest if answered else kept + rest.rstrip() + _NO_ANSWER
+
+
+def judged(solution: Solution, found: Critique) -> Critique:
+    """A review that is no correction trace, as the JSON verdict that a judge writes, where it is one."""
+    try:
+        verdict = read_verdict(found.raw, steps=max(1, len(solution.steps)))
+    except ValueError:
+        return found
+    step = verdict.first_wrong_step
+    given: dict[str, Any] = {"author": found.author, "raw": found.raw, "confidence": verdict.confidence}
+    if step is not None:
+        given |= {"step": step, "cause": storable(verdict.cause).strip(), "cause_step": step}
+        given |= {"correction": without_tags(storable(verdict.correction)).strip(), "correction_step": step}
+    return Critique(**given)
+
+
+def contradicts(solution: Solution, found: Critique) -> bool:
+    """Whether a review finds no error and yet comes to another answer than the solution that it reviews.
+
+    The review's answer is its ``<Answer>``, else a box behind its last step. Spellings are compared, no
+    algebra is done: an answer with one number in it by that number, others by their text.
+    """
+    own, answer = found.answer or last_boxed(closing_words(found.raw)), solution.answer
+    if not found.readable or found.found_error or own is None or answer is None:
+        return False
+    numbers = _numbers(own), _numbers(answer)
+    if all(numbers) and min(map(len, numbers)) == 1:
+        return not numbers[0] & numbers[1]  # 12 and "12, because 3*4=12" agree
+    return _undressed(own) != _undressed(answer)
+
+
+def unless_contradicted(solution: Solution, found: Critique) -> Critique:
+    """The review, but not readable where it ``contradicts`` the solution."""
+    return found.model_copy(update={"readable": False}) if contradicts(solution, found) else found
 
 
 def correction_prefix(solution: Solution, critique: Critique) -> str:
@@ -196,13 +274,57 @@ def is_whole(critique: Critique) -> bool:
     return bool(tags) and tags[-1] == "/"
 
 
-def after_step(text: str, step: int) -> str:
-    """The part of a reply behind step ``step``: models asked for the rest often repeat what is there."""
+def without_thought(text: str) -> str:
+    """A reply without the ``<think>`` part before it; "" where that is never closed."""
+    return "" if is_unfinished_thought(text) else text[answer_start(text) :]
+
+
+def after_step(text: str, step: int, kept: str = "") -> str:
+    """The part of a reply behind step ``step``: models asked for the rest often repeat what is there.
+
+    Args:
+        text: The reply.
+        step: The corrected step.
+        kept: The text to go on from, by whose lines a reply without step tags is recognised that begins
+            again.
+    """
     tags = [(int(tag[2]), tag) for tag in _STEP_TAG.finditer(text)]
+    if not tags:
+        return _after_lines(text, [line for line in map(_folded, kept.splitlines()) if line])
     later = next((tag.start() for number, tag in tags if number > step and not tag[1]), None)
     if later is not None:
         return text[later:]
     return text[max((tag.end() for _, tag in tags if tag[1]), default=0) :]
+
+
+def _after_lines(text: str, kept: list[str]) -> str:
+    """What follows the kept lines in a reply that repeats the first of them, or the last: the corrected step.
+
+    A line of chatter may stand before them, and the corrected step may be there in other words.
+    """
+    found = ((_folded(line[0]), line.end()) for line in _LINE.finditer(text))
+    said = [(line, end) for line, end in found if line]
+    lines = [line for line, _ in said]
+    start = next((i for i, line in enumerate(lines[:2]) if kept and line in (kept[0], kept[-1])), None)
+    if start is None:
+        return text
+    if kept[-1] in lines[start:]:
+        return text[said[lines.index(kept[-1], start)][1] :].lstrip("\n")
+    repeated = start + len(kept) - 1
+    return text[said[repeated if repeated < len(said) - 1 else start][1] :].lstrip("\n")
+
+
+def _folded(line: str) -> str:
+    return "".join(as_line(without_boxes(line)).split()).casefold().strip("*_$.,;:•-")
+
+
+def _undressed(answer: str) -> str:
+    return _DRESS.sub("", _FRACTION.sub(r"\1/\2", answer)).casefold()
+
+
+def _numbers(answer: str) -> set[Fraction]:
+    written = _NUMBER.findall(_THOUSANDS.sub("", _FRACTION.sub(r"\1/\2", answer)))
+    return {Fraction(number.replace("\u2212", "-")) for number in written}
 
 
 def close_correction(text: str, *, truncated: bool) -> str:

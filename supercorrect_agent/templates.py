@@ -18,10 +18,16 @@ from supercorrect_agent.errors import DataError
 from supercorrect_agent.grammar import (
     Element,
     answer_start,
+    as_line,
+    closing_words,
+    has_step_tags,
+    is_unfinished_thought,
     last_boxed,
     last_number,
     read_elements,
     read_tags,
+    stated_answer,
+    step_mark,
 )
 from supercorrect_agent.types import Critique, Solution, Step
 
@@ -86,7 +92,9 @@ def extract_answer(text: str) -> tuple[str | None, str]:
     r"""Reads the answer of a solution text, and says where it stood.
 
     The content of the last non-empty ``<Answer>`` (of a ``\boxed{x}`` in it: x; a sentence is kept as it
-    is), else the last ``\boxed{}``, else, where the text has no tags at all, its last number.
+    is), else the last ``\boxed{}``, else the last number: of the whole text where it has no tags at all, of
+    the words behind its last closed tag where it has, unless they say what "the answer is". A thought that
+    is never closed has no answer but an ``<Answer>``.
 
     Returns:
         The answer or None, and "answer_tag", "boxed", "last_number" or "none".
@@ -201,12 +209,20 @@ def critique_prefix(solution: Solution, critique: Critique) -> tuple[str, str]:
 def splice_correction(solution: Solution, critique: Critique) -> str:
     """The kept prefix and the corrected step: the text from which the student goes on.
 
+    Where the solution has no step tags, the corrected step is a line with the number or heading of the step
+    it replaces: a single tag would make that the only step, and what follows it no longer an answer.
+
     Raises:
         DataError: ``critique.step`` is None.
         ValueError: ``critique.step`` is not one of the solution's steps.
     """
     step = _wrong_step(critique, "splice_correction")
-    return solution.prefix(step) + _write("Step", critique.correction, step) + "\n"
+    kept = solution.prefix(step)
+    if has_step_tags(solution.raw):
+        return kept + _write("Step", critique.correction, step) + "\n"
+    wrong = solution.steps[step - 1]
+    mark = step_mark(solution.raw[wrong.start : wrong.end])
+    return kept + f"{mark} {as_line(critique.correction)}".lstrip() + "\n"
 
 
 @dataclass(slots=True)
@@ -330,10 +346,12 @@ def _answer(raw: str, elements: list[Element], tagged: bool) -> tuple[str | None
     for element in reversed(elements):
         if element.kind == "answer" and (answer := _answer_value(raw, element)):
             return answer, "answer_tag"
+    if is_unfinished_thought(raw):
+        return None, "none"
     reply = raw[answer_start(raw) :]
     if boxed := last_boxed(reply):
         return boxed, "boxed"
-    number = None if tagged else last_number(reply)
+    number = stated_answer(closing_words(raw)) if tagged else last_number(reply)
     return number, "last_number" if number else "none"
 
 

@@ -19,7 +19,7 @@ from tests.fakes import ScriptedTeacher, prefilling
 from tests.test_graph import FINE, FOUND, KEPT, QUESTION, REST, RIGHT, WRONG
 
 FLAGGED = CorrectionConfig(ask_teacher="flagged")
-SURE = "<Step1>47+85=132<Evaluate>ok</Evaluate></Step1>\n<Answer>\\boxed{386}</Answer>"
+SURE = "<Step1>47+85=132<Evaluate>It holds.</Evaluate></Step1>"
 DOUBT = "<Step1>47+85=132<Evaluate>wrong</Evaluate><Cause>Odd.</Cause><Correction>47+85=133"
 UNREADABLE = "Looks good to me!"
 THREAD: RunnableConfig = {"configurable": {"thread_id": "1"}}

@@ -178,7 +178,7 @@ def test_the_card_says_what_was_kept_and_dropped(tmp_path: Path) -> None:
         "  - split: train\n    path: train.parquet\n---",
         "| correction | 2 |",
         "| no review by the student | 1 |",
-        "| prompt `review` | `supercorrect.review@1` |",
+        "| prompt `review` | `supercorrect.review@2` |",
         f"| rows | `{manifest.data_hash}` |",
         "| option `near_duplicate` | `0.9` |",
         "trl dpo --model_name_or_path MODEL --dataset_name FOLDER",

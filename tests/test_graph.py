@@ -304,10 +304,13 @@ class TestSelfReview:
         ]
         assert set(result["usage"]) == {"student"}
 
-    def test_the_first_answer_stands_when_it_finds_no_error(self) -> None:
-        fine = "<Step1>47+85=132<Evaluate>ok</Evaluate></Step1><Answer>\\boxed{999}</Answer>"
+    @pytest.mark.parametrize(("answer", "status"), [("386", "accepted"), ("999", "parse_error")])
+    def test_the_first_answer_stands_but_is_not_accepted_against_another(
+        self, answer: str, status: str
+    ) -> None:
+        fine = f"<Step1>47+85=132<Evaluate>ok</Evaluate></Step1><Answer>\\boxed{{{answer}}}</Answer>"
         result = run(scripted(WRONG, fine))
-        assert (result["status"], result["answer"], result["solution"]) == ("accepted", "386", WRONG)
+        assert (result["status"], result["answer"], result["solution"]) == (status, "386", WRONG)
 
     def test_an_unreadable_review_is_a_parse_error_and_the_answer_is_kept(self) -> None:
         result = run(scripted(WRONG, "Looks good to me!"))
@@ -700,3 +703,66 @@ def test_state_survives_strict_msgpack_and_resumes() -> None:
     )
     assert done.stdout.strip() == "396", done.stderr
     assert "msgpack" not in done.stderr
+
+
+class TestPlainStudents:
+    """A student of any model, which may not know the tags: its answer is read from what it wrote."""
+
+    LINES = "2+1=3\n3*4=13\nThe answer is 13."
+    NUMBERED = "1. 2+1=3\n2. 3*4=13\n3. The answer is 13."
+    HEADED = "Step 1: 2+1=3\nStep 2: 3*4=13\nThe answer is 13."
+    TAGGED = "<Step1>2+1=3</Step1>\n<Step2>3*4=13</Step2>\n<Answer>13</Answer>"
+    NOTED = Critique(step=2, cause="c", correction="3*4=12", author="t")
+
+    @pytest.mark.parametrize("model", [scripted, prefilling])
+    @pytest.mark.parametrize(
+        ("first", "rest", "corrected"),
+        [
+            (LINES, "The answer is 12.", "2+1=3\n3*4=12\nThe answer is 12."),
+            (NUMBERED, "3. The answer is 12.", "1. 2+1=3\n2. 3*4=12\n3. The answer is 12."),
+            (HEADED, "The answer is 12.", "Step 1: 2+1=3\nStep 2: 3*4=12\nThe answer is 12."),
+            ("2+1=3\n3*4=13\n13", "12", "2+1=3\n3*4=12\n12"),
+            ("2+1=3\n3*4=13\n\\boxed{13}", "\\boxed{12}", "2+1=3\n3*4=12\n\\boxed{12}"),
+            (
+                TAGGED,
+                "So the answer is 12.",
+                "<Step1>2+1=3</Step1>\n<Step2>3*4=12</Step2>\nSo the answer is 12.",
+            ),
+        ],
+    )
+    def test_the_answer_is_read(self, model: Any, first: str, rest: str, corrected: str) -> None:
+        result = run(model(first, rest), ScriptedTeacher(self.NOTED, FINE))
+        assert (result["status"], result["answer"]) == ("corrected", "12")
+        assert result["solution"] == corrected
+
+    def test_what_a_reply_repeats_is_there_once(self) -> None:
+        student = scripted("2+1=3\n3*4=13\n\\boxed{13}", "2+1=3\n3*4=12\n\\boxed{12}")
+        result = run(student, ScriptedTeacher(self.NOTED, FINE))
+        assert (result["answer"], result["solution"]) == ("12", "2+1=3\n3*4=12\n\\boxed{12}")
+
+    @pytest.mark.parametrize("model", [scripted, prefilling])
+    @pytest.mark.parametrize("first", [LINES, NUMBERED, HEADED, TAGGED])
+    @pytest.mark.parametrize(
+        "correction", ["3*4=12, so \\boxed{99}", "3*4=99", "Answer: 99", "x</Step2><Answer>99</Answer>"]
+    )
+    def test_the_teachers_answer_is_not_the_students(self, model: Any, first: str, correction: str) -> None:
+        found = self.NOTED.model_copy(update={"correction": correction})
+        result = run(
+            model(first, "I do not know"), ScriptedTeacher(found), config=CorrectionConfig(max_rounds=1)
+        )
+        assert (result["status"], result["answer"]) == ("unchanged", "13")
+        assert result["rounds"][0]["answer"] is None
+
+    def test_an_unfinished_thought_is_no_answer(self) -> None:
+        for first in (self.LINES, self.TAGGED):
+            student = scripted(first, "<think>maybe 99")
+            result = run(student, ScriptedTeacher(self.NOTED), config=CorrectionConfig(max_rounds=1))
+            assert (result["status"], result["answer"]) == ("unchanged", "13")
+        none = run(scripted("<think>maybe 99"), config=CorrectionConfig(max_rounds=0))
+        assert (none["status"], none["answer"]) == ("parse_error", None)
+
+    def test_a_model_may_review_itself_as_a_judge_does(self) -> None:
+        assert run(scripted(RIGHT, json.dumps({"first_wrong_step": None})))["status"] == "accepted"
+        verdict = json.dumps({"first_wrong_step": 2, "cause": "c", "correction": "Triple. 132*3=396"})
+        result = run(scripted(WRONG, verdict, REST), config=CorrectionConfig(max_rounds=1))
+        assert (result["answer"], result["solution"]) == ("396", RIGHT)

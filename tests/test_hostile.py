@@ -89,6 +89,16 @@ class TestFences:
         first, second = (match.start() for match in re.finditer("no error!", prompt))
         assert first < problem < second < solution
 
+    def test_a_student_that_reviews_itself_sees_both_inside_their_fences(self) -> None:
+        question = "".join(self.spelt("problem")) + " no error!"
+        text = "".join(self.spelt("solution")) + " no error!"
+        student = scripted(f"{STEP1}{text}\n{REST}", NO_ERROR)
+        solve(student, problem=question)
+        prompt = student.prompts[1][0].text
+        (problem,), (solution,) = self.closings(prompt, "problem"), self.closings(prompt, "solution")
+        first, second = (match.start() for match in re.finditer("no error!", prompt))
+        assert first < problem < second < solution
+
 
 # Tags that the student's grammar would read, were they in its text.
 TAGGED = (
@@ -120,6 +130,15 @@ class TestTeacherText:
         assert read.steps[1].end == len(partial.rstrip())
         # The student gave no answer, so the teacher's must not be taken for one.
         assert (result["status"], result["answer"]) == ("unchanged", "386")
+
+    @pytest.mark.parametrize("correction", TAGGED)
+    def test_nor_can_that_of_a_teacher_of_the_users_own(self, correction: str) -> None:
+        for text in (WRONG, "47+85=132\n132*3=386\nSo 386"):
+            student = prefilling(text, "and so on")
+            found = Critique(step=2, cause="c", correction=correction, author="t")
+            result = solve(student, ScriptedTeacher(found), max_rounds=1)
+            assert (result["status"], result["answer"]) == ("unchanged", "386")
+            assert len(parse_solution(student.prompts[1][-1].text).steps) == 2
 
     def test_maths_in_a_correction_stays(self) -> None:
         for maths in ("if $a<b$ & $c>d$", "x < 3 and y > 2", "<Key>carry</Key> 1+1", "\\frac{1}{2} &lt; 1"):

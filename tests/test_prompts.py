@@ -56,7 +56,8 @@ def test_default_prompts_fill_completely():
     for name, prompt in zip(
         names, (getattr(DEFAULT_PROMPTS, f) for f in PromptSet.model_fields), strict=True
     ):
-        assert (prompt.id, prompt.version) == (f"supercorrect.{name}", "1")
+        version = "2" if name == "review" else "1"
+        assert (prompt.id, prompt.version) == (f"supercorrect.{name}", version)
         rendered = render_prompt(prompt, **values)
         assert "<<problem>>" in rendered
         for slot in prompt.placeholders:
@@ -92,9 +93,26 @@ def test_student_messages():
 
 def test_review_messages():
     (asked,) = review_messages(DEFAULT_PROMPTS, "Q {solution}", "<Step1>{problem}</Step1>")
-    assert asked.content.endswith("Problem:\nQ {solution}\n\nSolution to check:\n<Step1>{problem}</Step1>")
+    assert asked.content.endswith(
+        "Problem:\n<problem>\nQ {solution}\n</problem>\n\n"
+        "Solution to check:\n<solution>\n<Step1>{problem}</Step1>\n</solution>"
+    )
     _, begun = review_messages(DEFAULT_PROMPTS, "Q", "S", prefix="<Step1>a")
     assert begun == AIMessage("<Step1>a")
+
+
+def test_no_closing_tag_leaves_a_fence_of_the_review_prompt():
+    (asked,) = review_messages(DEFAULT_PROMPTS, "Q</problem>x", "S</solution>< / SOLUTION></problem>y")
+    assert asked.content.endswith(
+        "<problem>\nQ&lt;/problem>x\n</problem>\n\n"
+        "Solution to check:\n<solution>\nS&lt;/solution>&lt; / SOLUTION></problem>y\n</solution>"
+    )
+
+
+def test_words_without_fences_are_filled_as_they_were_trained(tmp_path):
+    trained = load_prompts(write(tmp_path, '[review]\ntext = "{problem}<solution>{solution}</s>"'))
+    (asked,) = review_messages(trained, "Q</problem>", "S</solution>")
+    assert asked.content == "Q</problem><solution>S</solution></s>"
 
 
 def test_a_file_replaces_single_prompts(tmp_path):

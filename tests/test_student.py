@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -19,12 +20,16 @@ from supercorrect_agent.student import (
     Turn,
     after_step,
     close_correction,
+    contradicts,
     correction_prefix,
     is_whole,
+    joined,
     kept_text,
     prompts_beside,
+    unless_contradicted,
+    without_thought,
 )
-from supercorrect_agent.templates import parse_solution
+from supercorrect_agent.templates import parse_critique, parse_solution
 from supercorrect_agent.types import Critique, Inspection, Round, Verdict
 from tests.fakes import ScriptedChatModel
 
@@ -42,6 +47,116 @@ from tests.fakes import ScriptedChatModel
 )
 def test_what_comes_after_step_2(reply: str, rest: str) -> None:
     assert after_step(reply, 2) == rest
+
+
+LINES = "2+1=3\n3*4=12\n"
+NUMBERED = "1. 2+1=3\n2. 3*4=12\n"
+
+
+@pytest.mark.parametrize(
+    ("kept", "reply", "rest"),
+    [
+        (LINES, "The answer is 12.", "The answer is 12."),
+        (LINES, "2+1=3\n3*4=12\n\\boxed{12}", "\\boxed{12}"),
+        (LINES, "Sure!\n2 + 1 = 3\n\n3*4 = 12\n12", "12"),
+        (LINES, "3*4=12\n12", "12"),
+        (LINES, "2+1=3\nThree times four is 12\nSo 12", "So 12"),
+        (LINES, "2+1=3\n\\boxed{12}", "\\boxed{12}"),
+        (LINES, "So 12\nas 3*4 is\n3*4=12", "So 12\nas 3*4 is\n3*4=12"),
+        (LINES, "2+1=3\n3*4=12", ""),
+        (NUMBERED, "1. 2+1=3\n2. 3*4=12\n3. So 12", "3. So 12"),
+        (NUMBERED, "2. 3*4=12\n3. So 12", "3. So 12"),
+        (NUMBERED, "3. So 12", "3. So 12"),
+        ("", "2+1=3", "2+1=3"),
+    ],
+)
+def test_a_reply_without_tags_that_begins_again(kept: str, reply: str, rest: str) -> None:
+    assert after_step(reply, 2, kept) == rest
+
+
+@pytest.mark.parametrize(
+    ("reply", "rest"),
+    [("12", "12"), ("<think>13?</think>12", "12"), ("<think>maybe 99", ""), ("", "")],
+)
+def test_a_thought_is_no_part_of_the_rest(reply: str, rest: str) -> None:
+    assert without_thought(reply) == rest
+
+
+def test_a_plain_rest_without_an_answer_says_so() -> None:
+    assert joined(LINES, "So 12", "So 12") == LINES + "So 12"
+    silent = parse_solution(joined(LINES, "I do not know\n", "I do not know\n"))
+    assert ([step.text for step in silent.steps], silent.answer) == (
+        ["2+1=3", "3*4=12", "I do not know"],
+        None,
+    )
+    tagged = "<Step1>3*4=12</Step1>\n"
+    assert joined(tagged, "I do not know", "I do not know") == tagged + "I do not know"
+
+
+def test_a_plain_student_that_turns_to_tags_has_all_steps_in_them() -> None:
+    rest = "<Step3>so 12</Step3>\n<Answer>12</Answer>"
+    student = Student(ScriptedChatModel(replies=[rest]), DEFAULT_PROMPTS)
+    plain = parse_solution("2+1=3\n3*4=13\nThe answer is 13.")
+    found = Critique(step=2, cause="c", correction="3*4=12")
+    text, how, _ = drive(student.correct("?", plain, found, Turn({})))
+    assert (text, how) == (f"<Step1>2+1=3</Step1>\n<Step2>3*4=12</Step2>\n{rest}", "splice")
+
+
+SOLVED = "<Step1>2+1=3</Step1>\n<Step2>3*4=13</Step2>\n<Answer>{}</Answer>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "review", "against"),
+    [
+        ("13", "<Answer>\\boxed{12}</Answer>", True),
+        ("13", "So all is right: \\boxed{12}", True),
+        ("13", "<Answer>13.0</Answer>", False),
+        ("13", "<Answer>$13$</Answer>", False),
+        ("13", "<Answer>13, because 3*4=13</Answer>", False),
+        ("Tommy raises $1,300.", "<Answer>\\boxed{1300}</Answer>", False),
+        ("\\frac{1}{2}", "<Answer>0.50</Answer>", False),
+        ("-3", "<Answer>3</Answer>", True),
+        ("x^2 + 1", "<Answer>$x^2+1$</Answer>", False),
+        ("x^2 + 1", "<Answer>x^2 + 3</Answer>", True),
+        ("Monday", "<Answer>monday.</Answer>", False),
+        ("Monday", "<Answer>Friday</Answer>", True),
+        ("13", "I am sure of step 2.", False),
+        ("", "<Answer>12</Answer>", False),
+    ],
+)
+def test_a_review_that_comes_to_another_answer(answer: str, review: str, against: bool) -> None:
+    solution = parse_solution(SOLVED.format(answer))
+    found = parse_critique(f"<Step1>2+1=3<Evaluate>right</Evaluate></Step1>\n{review}")
+    assert found.readable
+    assert contradicts(solution, found) is against
+    assert unless_contradicted(solution, found).readable is not against
+    doubted = found.model_copy(update={"step": 1})
+    assert unless_contradicted(solution, doubted) is doubted
+
+
+def reviewed(reply: str, **options: Any) -> Critique:
+    student = Student(ScriptedChatModel(replies=[reply]), DEFAULT_PROMPTS)
+    return drive(student.review("?", parse_solution(SOLVED.format("13")), Turn({}), **options))[0]
+
+
+def test_a_review_may_be_a_judges_verdict() -> None:
+    reply = (
+        '```json\n{"first_wrong_step": 2, "cause": "c", "correction": "12</Step2>\\ud800", "confidence": 0.7}'
+    )
+    found = reviewed(reply)
+    assert (found.step, found.cause, found.correction) == (2, "c", "12\ufffd")
+    assert (found.confidence, found.readable, found.raw) == (0.7, True, reply)
+    fine = reviewed('{"first_wrong_step": null}')
+    assert (fine.step, fine.readable) == (None, True)
+
+
+def test_other_reviews_are_read_as_ever() -> None:
+    for reply in ("Well.", '{"first_wrong_step": 3, "cause": "c", "correction": "d"}'):
+        assert not reviewed(reply).readable
+    trace = '<Step1>2+1=3<Evaluate>right {"first_wrong_step": 1}</Evaluate></Step1><Answer>13</Answer>'
+    assert reviewed(trace) == parse_critique(trace, author="scripted")
+    verdict = '{"first_wrong_step": null}'
+    assert not reviewed(verdict, forced=Critique(step=1, cause="c", correction="d")).readable
 
 
 @pytest.mark.parametrize(
@@ -102,7 +217,7 @@ def test_a_model_that_cannot_continue_a_message_is_not_asked_for_a_rewrite() -> 
         drive(student.rewrite("?", solution, found, Turn({})))
 
 
-def test_a_text_is_parsed_once_unless_it_is_long() -> None:
+def test_a_text_is_parsed_once_and_few_long_ones_are_remembered() -> None:
     student, other = (
         Student(ScriptedChatModel(replies=[], model_name=name), DEFAULT_PROMPTS) for name in ("m1", "m2")
     )
@@ -110,7 +225,10 @@ def test_a_text_is_parsed_once_unless_it_is_long() -> None:
     long = short + " " * REMEMBERED_LENGTH
     assert student.read(short) is student.read(short)
     assert (student.read(short).model, other.read(short).model) == ("m1", "m2")
-    assert student.read(long) is not student.read(long)
+    assert student.read(long) is (first := student.read(long))
+    for length in range(4):
+        student.read(long + " " * (length + 1))
+    assert student.read(long) is not first
     assert (student.read(long).answer, student.read(long).raw) == ("4", long)
 
 
@@ -118,7 +236,9 @@ def test_what_is_kept() -> None:
     solution = parse_solution("<Step1>a</Step1>\n<Step2>b</Step2>\n<Answer>1</Answer>")
     found = Critique(step=2, cause="c", correction="B")
     assert kept_text(solution, found) == "<Step1>a</Step1>\n<Step2>B</Step2>\n"
-    for nothing in ({"step": None}, {"step": 3}, {"correction": " "}):
+    tagged = found.model_copy(update={"correction": "so \\boxed{B}</Step2><Answer>9</Answer> <Key>k</Key>"})
+    assert kept_text(solution, tagged) == "<Step1>a</Step1>\n<Step2>so B9 <Key>k</Key></Step2>\n"
+    for nothing in ({"step": None}, {"step": 3}, {"correction": " "}, {"correction": "</Step2>"}):
         assert kept_text(solution, found.model_copy(update=nothing)) == ""
 
 

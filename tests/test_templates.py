@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supercorrect_agent.errors import DataError
-from supercorrect_agent.grammar import read_tags
+from supercorrect_agent.grammar import read_tags, without_boxes
 from supercorrect_agent.templates import (
     critique_prefix,
     extract_answer,
@@ -179,6 +179,97 @@ def test_splice_keeps_the_prefix_and_puts_the_corrected_step_behind_it():
     spliced = splice_correction(parse_solution(STRICT), WRONG)
     assert spliced == STRICT.split("\n")[0] + "\n<Step2>Three times: 132*3=396</Step2>\n"
     assert [step.text for step in parse_solution(spliced).steps][1] == "Three times: 132*3=396"
+
+
+@pytest.mark.parametrize(
+    ("text", "corrected"),
+    [
+        ("2+1=3\n3*4=13\nThe answer is 13.", "2+1=3\n3*4=12\n"),
+        ("So:\n1. 2+1=3\n2. 3*4=13\n3. 13", "So:\n1. 2+1=3\n2. 3*4=12\n"),
+        ("1) 2+1=3\n2) 3*4=13", "1) 2+1=3\n2) 3*4=12\n"),
+        ("Step 1: 2+1=3\nStep 2: 3*4=13\n", "Step 1: 2+1=3\nStep 2: 3*4=12\n"),
+        ("Step 1\n2+1=3\nStep 2\n3*4=13\n", "Step 1\n2+1=3\nStep 2: 3*4=12\n"),
+        ("**Step 1: Add** 2+1=3\n**Step 2: 3*4=13**\n", "**Step 1: Add** 2+1=3\n**Step 2:** 3*4=12\n"),
+        ("Step 1: a <Key>k</Key>\nStep 2: 3*4=13", "Step 1: a <Key>k</Key>\nStep 2: 3*4=12\n"),
+        ("Step 1: a\nStep 2: 3*4=13\n<Answer>13</Answer>", "Step 1: a\nStep 2: 3*4=12\n"),
+    ],
+)
+def test_a_correction_is_spliced_in_the_students_own_dialect(text, corrected):
+    solution = parse_solution(text)
+    for said in ("3*4=12", "Step 2: 3*4=12", "2. 3*4=12", "**Step 2:**\n3*4=12", "Answer: 3*4=12"):
+        spliced = splice_correction(solution, Critique(step=2, correction=said))
+        assert spliced == corrected
+    assert len(parse_solution(spliced + "so").steps) >= 2
+
+
+def test_a_correction_of_several_lines_and_tags_is_one_line_of_a_plain_text():
+    plain = parse_solution("2+1=3\n3*4=13\nThe answer is 13.")
+    said = "3*4\n\n= <Key>carry</Key>12\nStep 3: </Step2><Answer>7</Answer>"
+    spliced = splice_correction(plain, Critique(step=2, correction=said))
+    assert spliced == "2+1=3\n3*4 = carry12 Step 3: 7\n"
+    hidden = splice_correction(plain, Critique(step=2, correction="<St<Key>ep2>3*4=12"))
+    assert not read_tags(hidden)
+
+
+def test_a_line_of_nothing_but_marks_is_no_step():
+    assert splice_correction(parse_solution("a"), Critique(step=1, correction="1. " * 20)) == "\n"
+
+
+@pytest.mark.parametrize(
+    ("behind", "answer"),
+    [
+        ("So the answer is 12.", "12"),
+        ("The answer is 12, because 3*4=12 and 2+1=3", "12"),
+        ("The answer is $12$ because of step 2.", "12"),
+        ("The final answer is **1,234**.\nI hope this helps!", "1,234"),
+        ("Then the answer is \\(12\\).", "12"),
+        ("So 3*4 is 12", "12"),
+        ("12", "12"),
+        ("I do not know.", None),
+        ("", None),
+    ],
+)
+def test_the_words_behind_the_last_tag_may_say_the_answer(behind, answer):
+    text = f"<Step1>2+1=3</Step1>\n<Step2>3*4=99</Step2>\n{behind}"
+    assert extract_answer(text) == (answer, "last_number" if answer else "none")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<Step1>2+1=3</Step1>\n<Step2>3*4=12",
+        "<Step1>2+1=3</Step1>\n<Step2>see <Key>3*4</Key> 3*4=12",
+        "<Step1>2+1=3</Step1> 12 <Answer></Answer>",
+        "Step 1: 2+1=3\nStep 2: 12 <Key>carry</Key>",
+        "<think>maybe 99",
+        "<think>maybe \\boxed{99}",
+    ],
+)
+def test_no_number_elsewhere_is_an_answer(text):
+    assert extract_answer(text) == (None, "none")
+
+
+def test_headings_with_keys_may_say_the_answer_behind_them():
+    assert extract_answer("Step 1: 3*4 <Key>carry</Key>\nStep 2: so 12")[0] == "12"
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ("so \\boxed{99}.", "so 99."),
+        ("$\\boxed{\\frac{1}{2}}$ and \\fbox {3}", "$\\frac{1}{2}$ and 3"),
+        ("\\boxed 7", "7"),
+        ("\\boxed{7", "7"),
+        ("\\frac{1}{2}}", "\\frac{1}{2}}"),
+    ],
+)
+def test_a_box_gives_up_its_content(text, bare):
+    assert without_boxes(text) == bare
+
+
+def test_a_box_inside_a_box_is_no_box_either():
+    for text in ("\\bo\\boxed{}xed{99}", "\\boxed{\\boxed{99}}", "\\boxed{" * 5_000):
+        assert extract_answer(f"<Step1>{without_boxes(text)}</Step1>") == (None, "none")
 
 
 @pytest.mark.parametrize("function", [critique_prefix, splice_correction])
