@@ -19,11 +19,12 @@ from langgraph.store.base import BaseStore
 from supercorrect_agent import collecting, human, nodes, voting
 from supercorrect_agent.collecting import Collector
 from supercorrect_agent.errors import ConfigError
+from supercorrect_agent.inspector import Inspector, as_inspector
 from supercorrect_agent.memory import check_memory, recall_examples
 from supercorrect_agent.models import load_chat_model
 from supercorrect_agent.prompts import PromptSet
 from supercorrect_agent.running import Node, Router, Target
-from supercorrect_agent.solver import Inspector, SolutionCheck, Solver
+from supercorrect_agent.solver import InspectorSpec, SolutionCheck, Solver
 from supercorrect_agent.state import (
     MAX_ROUNDS,
     CollectConfig,
@@ -74,7 +75,7 @@ def build_supercorrect_graph(
     teacher: str | BaseChatModel | Teacher | None = None,
     *,
     verifier: SolutionCheck | None = None,
-    inspector: Inspector | None = None,
+    inspector: InspectorSpec | None = None,
     memory: BaseRetriever | None = None,
     prompts: PromptSet | None = None,
     config: CorrectionConfig | None = None,
@@ -84,7 +85,7 @@ def build_supercorrect_graph(
     _check_kind("prompts", prompts, PromptSet | None, "a PromptSet, for instance of `load_prompts`")
     _check_kind("config", config, CorrectionConfig | None, "a CorrectionConfig")
     _check_callable("verifier", verifier, "the problem's text and a Solution and returns a Verdict")
-    if not isinstance(inspector, Runnable):
+    if not isinstance(inspector, str | Runnable | Inspector):
         _check_callable(
             "inspector", inspector, "a Problem, a Solution and a Critique and returns Inspections"
         )
@@ -92,12 +93,16 @@ def build_supercorrect_graph(
     if isinstance(teacher, str) and teacher == student != "sandbox":  # whose teacher is not its student
         teacher = model  # one name, one model: weights in this process are loaded once
     prompts = prompts or prompts_beside(model)
+    if isinstance(inspector, str | BaseChatModel):
+        inspector = as_inspector(inspector, prompts)
     check_memory(memory, prompts)
     solver = Solver(
         student=Student(model, prompts),
         teacher=None if teacher is None else as_teacher(teacher, prompts),
         verifier=verifier,
-        inspector=inspector,
+        inspector=as_inspector(inspector, prompts)
+        if isinstance(inspector, str | BaseChatModel)
+        else inspector,
         memory=memory,
         defaults=config or CorrectionConfig(),
     )
@@ -201,7 +206,7 @@ def create_supercorrect_graph(
     teacher: str | BaseChatModel | Teacher | None = None,
     *,
     verifier: SolutionCheck | None = None,
-    inspector: Inspector | None = None,
+    inspector: InspectorSpec | None = None,
     memory: BaseRetriever | None = None,
     prompts: PromptSet | None = None,
     config: CorrectionConfig | None = None,
@@ -254,11 +259,12 @@ def create_supercorrect_graph(
             verdict follows a JSON schema where it is known to take one (``models.schema_kwargs``).
         verifier: A callable from the problem's text and a Solution to a Verdict; an answer it finds correct
             is accepted without asking the critic. It runs in a worker thread under ``ainvoke``.
-        inspector: A callable from the Problem (without an answer), the Solution and the Critique to
-            Inspections, for instance ``inspector.inspect_critique``, or a Runnable that takes the three as
-            ``{"problem", "solution", "critique"}``. A critique that fails one goes back to the teacher once,
-            if that is a ``RevisingTeacher``, and is not followed if it fails again. A tracer sees the check
-            as a run of the tag ``role:inspector``. A callable runs in a worker thread under ``ainvoke``.
+        inspector: A chat model (or a string for ``load_chat_model``) that judges each critique; or a callable
+            from the Problem (without an answer), the Solution and the Critique to Inspections, for instance
+            ``inspector.inspect_critique``, or a Runnable that takes the three as
+            ``{"problem", "solution", "critique"}``. A critique that fails a check goes back to the teacher
+            once, if that is a ``RevisingTeacher``, and is not followed if it fails again. A tracer sees the
+            check as a run of the tag ``role:inspector``. A callable runs in a thread under ``ainvoke``.
         memory: A LangChain retriever that finds worked examples of similar problems by the problem's text.
             The student sees the first ``max_examples`` of them when it first solves the problem, not when it
             reviews or corrects, where it is asked as it was trained. The memory is asked once a run, for all

@@ -33,8 +33,6 @@ from supercorrect_agent.progress import (
     critique_of,
     current_text,
     dump,
-    ended,
-    failure_text,
     in_round,
     last_answers,
     open_round,
@@ -122,17 +120,20 @@ def inspect_critique(solver: Solver, state: SolveState, config: RunnableConfig) 
     """Has the critique inspected: one that fails goes back to the teacher once, and then is not followed."""
     found, solution = critique_of(state), solver.student.read(current_text(state))
     try:
-        turn = solver.turn(config, round_number(state))
-        checks = yield from solver.inspect(state["problem"], solution, found, turn)
+        turn = solver.turn(config, round_number(state), state)
+        checks, calls = yield from solver.inspect(state["problem"], solution, found, turn)
     except Exception as failure:
-        ending = ended("error", failure_text("inspector", failure), left="the critique was not followed")
-        return {"ending": ending}
-    update: Update = {**unset(state, "notes"), **in_round(state, inspections=[dump(one) for one in checks])}
+        made = {"calls": [dump(call) for call in calls_before(failure)]}
+        left = "the critique was not followed"
+        return {**made, "ending": after_failure("inspector", failure, model_of(solver.inspector), left)}
+    made = {"calls": [dump(call) for call in calls]} if calls else {}
+    inspected = in_round(state, inspections=[dump(one) for one in checks])
+    update: Update = {**unset(state, "notes"), **made, **inspected}
     notes = failed_notes(checks)
     if not notes:
         return update | _decided(solver, after(state, update))
     if _may_revise(solver, state):
-        return {"notes": notes, "revisions": 1}
+        return {**made, "notes": notes, "revisions": 1}
     return update | {"ending": after_inspection(found, checks)}
 
 

@@ -20,8 +20,7 @@ from pydantic import BaseModel, ValidationError
 from supercorrect_agent.calls import Flow, adrive, drive
 from supercorrect_agent.errors import ConfigError
 from supercorrect_agent.state import CollectConfig, CorrectionConfig
-from supercorrect_agent.student import Student, Turn
-from supercorrect_agent.teachers import Teacher
+from supercorrect_agent.student import Turn
 
 Update = dict[str, Any]
 Target = str | list[Send]
@@ -64,8 +63,8 @@ class Router(RunnableLambda[Any, Target]):
         return self.invoke(input, config)
 
 
-def model_of(role: Student | Teacher) -> BaseChatModel | None:
-    """The chat model behind a role; a teacher need not have one."""
+def model_of(role: object) -> BaseChatModel | None:
+    """The chat model behind a role; only a student always has one."""
     model = getattr(role, "model", None)
     return model if isinstance(model, BaseChatModel) else None
 

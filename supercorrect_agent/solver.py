@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langgraph.constants import CONFIG_KEY_CHECKPOINTER
@@ -15,6 +16,7 @@ from langgraph.constants import CONFIG_KEY_CHECKPOINTER
 from supercorrect_agent.calls import Effect, Flow, call_config
 from supercorrect_agent.errors import ConfigError
 from supercorrect_agent.gate import spent
+from supercorrect_agent.inspector import Inspected, Inspector
 from supercorrect_agent.limits import (
     SPENT,
     CallLimits,
@@ -34,7 +36,8 @@ from supercorrect_agent.types import Critique, Inspection, Problem, Role, Soluti
 
 SolutionCheck = Callable[[str, Solution], Verdict | bool]
 CritiqueCheck = Callable[[Problem, Solution, Critique], Sequence[Inspection]]
-Inspector = CritiqueCheck | Runnable[dict[str, Any], Sequence[Inspection]]
+RunnableCheck = Runnable[dict[str, Any], Sequence[Inspection]]
+InspectorSpec = str | BaseChatModel | Inspector | CritiqueCheck | RunnableCheck
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,15 @@ class Solver:
     student: Student
     teacher: Teacher | None
     verifier: SolutionCheck | None
-    inspector: Inspector | None
+    inspector: Inspector | CritiqueCheck | RunnableCheck | None
     memory: BaseRetriever | None
     defaults: CorrectionConfig
 
     @property
     def roles(self) -> tuple[Role, ...]:
         """Who may be asked in a run."""
-        return ("student",) if self.teacher is None else ("student", "teacher")
+        teacher: tuple[Role, ...] = () if self.teacher is None else ("teacher",)
+        return ("student", *teacher, *(("inspector",) if isinstance(self.inspector, Inspector) else ()))
 
     def settings(self) -> CorrectionConfig:
         """The bounds of the present run."""
@@ -102,13 +106,17 @@ class Solver:
         found, calls = yield asked
         return found, tuple(call.model_copy(update={"round": number}) for call in calls)
 
-    def inspect(
-        self, question: str, solution: Solution, found: Critique, turn: Turn
-    ) -> Flow[tuple[Inspection, ...]]:
-        """The inspector's checks of a critique; it sees no answer of the problem, for there is none."""
-        if self.inspector is None:
-            return ()
-        inspection = _as_runnable(self.inspector)
+    def inspect(self, question: str, solution: Solution, found: Critique, turn: Turn) -> Flow[Inspected]:
+        """The inspector's checks of a critique, and the calls for them.
+
+        It sees no answer of the problem, for there is none.
+        """
+        inspector = self.inspector
+        if inspector is None:
+            return (), ()
+        if isinstance(inspector, Inspector):
+            return (yield from _inspect(inspector, Problem.create(question), solution, found, turn))
+        inspection = _as_runnable(inspector)
         given = {"problem": Problem.create(question), "solution": solution, "critique": found}
         child = call_config(turn.config, role="inspector", name="inspect_critique", round=turn.round)
         returned = yield Effect(
@@ -117,10 +125,21 @@ class Solver:
         checks = tuple(returned)
         for check in checks:
             _check_returned("inspector", check, Inspection)
-        return checks
+        return checks, ()
 
 
-def _as_runnable(inspector: Inspector) -> Runnable[dict[str, Any], Sequence[Inspection]]:
+def _inspect(
+    inspector: Inspector, problem: Problem, solution: Solution, found: Critique, turn: Turn
+) -> Flow[Inspected]:
+    child = call_config(turn.config, role="inspector", name="inspect_critique", round=turn.round)
+    checks, calls = yield Effect(
+        lambda: inspector.inspect(problem, solution, found, child),
+        lambda: inspector.ainspect(problem, solution, found, child),
+    )
+    return checks, tuple(call.model_copy(update={"round": turn.round}) for call in calls)
+
+
+def _as_runnable(inspector: CritiqueCheck | RunnableCheck) -> RunnableCheck:
     if isinstance(inspector, Runnable):
         return inspector
     check = inspector

@@ -11,6 +11,7 @@ import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableLambda
 
+from supercorrect_agent.errors import ModelError
 from supercorrect_agent.graph import create_supercorrect_graph
 from supercorrect_agent.inspector import inspect_critique
 from supercorrect_agent.state import CorrectionConfig
@@ -192,6 +193,60 @@ class Runs(BaseCallbackHandler):
 def look_by_keys(given: dict[str, Any]) -> list[Inspection]:
     assert isinstance(given["problem"], Problem)
     return list(inspect_critique(given["problem"], given["solution"], given["critique"]))
+
+
+def looked(**fields: Any) -> str:
+    """A model inspector's reply."""
+    fine = {"format_ok": True, "cause_ok": True, "correction_ok": True, "answer_ok": True, "problems": []}
+    return json.dumps({"first_error_step": 2, **fine, **fields})
+
+
+class TestModelAsInspector:
+    NONE = looked(first_error_step=None)
+
+    def test_a_critique_that_it_shares_is_followed_and_its_calls_are_counted(self) -> None:
+        inspector = scripted(looked(), self.NONE)
+        teacher = ScriptedTeacher(FOUND, FINE)
+        result = create_supercorrect_graph(prefilling(WRONG, REST), teacher, inspector=inspector).invoke(
+            {"problem": QUESTION}
+        )
+        assert (result["status"], result["answer"]) == ("corrected", "396")
+        checks = ["inspector", *(f"inspector_{name}" for name in ("format", "step", "cause", "correction"))]
+        assert inspections(result) == [(check, True) for check in [*checks, "inspector_answer"]]
+        calls = Trace.model_validate(result["trace"]).calls
+        assert [(call.role, call.round) for call in calls if call.role == "inspector"] == [
+            ("inspector", 1),
+            ("inspector", 2),
+        ]
+        assert result["usage"]["inspector"]["calls"] == 2
+        assert "There is none." in inspector.prompts[0][0].text  # no reference
+
+    async def test_one_that_it_does_not_share_is_not(self) -> None:
+        inspector = scripted(looked(first_error_step=1))
+        graph = create_supercorrect_graph(prefilling(WRONG), ScriptedTeacher(FOUND), inspector=inspector)
+        result = await graph.ainvoke({"problem": QUESTION})
+        assert (result["status"], result["answer"]) == ("unchanged", "386")
+        assert failed(result) == ["inspector_step"]
+        assert "The inspector finds step 1 wrong first." in result["reason"]
+
+    def test_it_is_asked_twice_for_a_verdict_that_can_be_read(self) -> None:
+        inspector = scripted("I agree.", "I do.")
+        graph = create_supercorrect_graph(prefilling(WRONG), ScriptedTeacher(FOUND), inspector=inspector)
+        result = graph.invoke({"problem": QUESTION})
+        assert (result["status"], result["answer"], failed(result)) == ("unchanged", "386", ["inspector"])
+        assert result["usage"]["inspector"]["calls"] == 2
+
+    def test_one_that_is_down_costs_no_answer(self) -> None:
+        inspector = scripted(looked())
+        inspector.replies = [ConnectionError("down")]
+        graph = create_supercorrect_graph(prefilling(WRONG), ScriptedTeacher(FOUND), inspector=inspector)
+        result = graph.invoke({"problem": QUESTION})
+        assert (result["status"], result["answer"]) == ("error", "386")
+        assert result["reason"].startswith("inspector: ConnectionError: down; the critique was not followed")
+
+    def test_it_may_be_named(self) -> None:
+        with pytest.raises(ModelError, match="names no chat model"):
+            create_supercorrect_graph(prefilling(), ScriptedTeacher(), inspector="nobody")
 
 
 class TestInspectorsRun:

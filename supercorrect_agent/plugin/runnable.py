@@ -15,7 +15,7 @@ from supercorrect_agent.errors import ConfigError, ModelError
 from supercorrect_agent.graph import CompiledSolveGraph, create_supercorrect_graph
 from supercorrect_agent.models import load_chat_model
 from supercorrect_agent.plugin.messages import last_question
-from supercorrect_agent.solver import Inspector, SolutionCheck
+from supercorrect_agent.solver import InspectorSpec, SolutionCheck
 from supercorrect_agent.state import CorrectionConfig
 from supercorrect_agent.teachers import Teacher
 
@@ -25,7 +25,7 @@ def with_self_correction(
     teacher: str | BaseChatModel | Teacher | None = None,
     *,
     verifier: SolutionCheck | None = None,
-    inspector: Inspector | None = None,
+    inspector: InspectorSpec | None = None,
     memory: BaseRetriever | None = None,
     config: CorrectionConfig | None = None,
 ) -> Runnable[LanguageModelInput, AIMessage]:

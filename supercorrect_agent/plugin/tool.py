@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from supercorrect_agent.gate import UNCHECKED
 from supercorrect_agent.graph import create_supercorrect_graph
-from supercorrect_agent.solver import Inspector, SolutionCheck
+from supercorrect_agent.solver import InspectorSpec, SolutionCheck
 from supercorrect_agent.state import CorrectionConfig
 from supercorrect_agent.teachers import Teacher
 
@@ -35,7 +35,7 @@ def create_solver_tool(
     teacher: str | BaseChatModel | Teacher | None = None,
     *,
     verifier: SolutionCheck | None = None,
-    inspector: Inspector | None = None,
+    inspector: InspectorSpec | None = None,
     memory: BaseRetriever | None = None,
     config: CorrectionConfig | None = None,
     name: str = "solve_math_problem",

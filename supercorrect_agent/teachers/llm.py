@@ -135,7 +135,7 @@ class LLMTeacher:
             try:
                 verdict = read_verdict(reply.text, steps=max(1, len(solution.steps)))
             except ValueError as unusable:
-                messages += [AIMessage(_as_sent_back(reply.text)), HumanMessage(_retry_words(unusable))]
+                messages += [AIMessage(as_sent_back(reply.text)), HumanMessage(retry_words(unusable))]
             else:
                 return self._critique(verdict, reply.text), tuple(calls)
         return Critique(author=self.name, raw=reply.text, readable=False), tuple(calls)
@@ -189,12 +189,12 @@ def reference_text(problem: Problem) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _as_sent_back(reply: str) -> str:
+def as_sent_back(reply: str) -> str:
     """An unusable reply as its author sees it again: what was looked at, and words where it had none."""
     return reply[-READ_LIMIT:] if reply.strip() else "(an empty reply)"
 
 
-def _retry_words(fault: ValueError) -> str:
+def retry_words(fault: ValueError) -> str:
     return f"That reply could not be used: {fault}. Write the JSON object with every key, nothing else."
 
 

@@ -6,11 +6,13 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from supercorrect_agent.grammar import answer_start, read_tags
+
+ReplyT = TypeVar("ReplyT", bound=BaseModel)
 
 READ_LIMIT = 20_000  # characters of a reply, from its end, in which the verdict is looked for
 _ESCAPE = re.compile(r'\\(\\|["/]|u[0-9a-fA-F]{4}|n|[bfrt](?![A-Za-z]))?')
@@ -48,17 +50,12 @@ class JudgeReply(BaseModel):
     @field_validator("first_wrong_step", "confidence", mode="before")
     @classmethod
     def _is_a_number(cls, value: Any) -> Any:
-        if isinstance(value, bool):
-            raise ValueError(f"{json.dumps(value)} is not a number")
-        return value
+        return as_number(value)
 
     @field_validator("first_wrong_step")
     @classmethod
     def _is_a_step(cls, step: int | None, info: ValidationInfo) -> int | None:
-        last: int = info.context["steps"] if info.context else sys.maxsize
-        if step is not None and not 1 <= step <= last:
-            raise ValueError(f"{step} is not a step: the solution has steps 1 to {last}")
-        return step
+        return in_solution(step, info)
 
     @model_validator(mode="after")
     def _says_why(self) -> JudgeReply:
@@ -82,17 +79,56 @@ def read_verdict(text: str, *, steps: int) -> JudgeReply:
         ValueError: No such object, two that contradict each other, or values out of bounds; the message says
             which.
     """
+    return read_reply(JudgeReply, text, key="first_wrong_step", steps=steps)
+
+
+def read_reply(kind: type[ReplyT], text: str, *, key: str, steps: int) -> ReplyT:
+    """Reads the JSON object that has a key out of a reply, as ``read_verdict`` does.
+
+    Args:
+        kind: The model that checks the object; its validators find ``steps`` in their context.
+        text: The reply; its last ``READ_LIMIT`` characters are looked at.
+        key: The key that tells the object from others; two objects must not differ in it.
+        steps: How many steps the judged solution has.
+
+    Raises:
+        ValueError: No such object, two that contradict each other, or values out of bounds; the message says
+            which.
+    """
     text = text[-READ_LIMIT:]
-    found = _objects(text[answer_start(text) :]) or _objects(text)
+    found = _objects(text[answer_start(text) :], key) or _objects(text, key)
     if not found:
-        raise ValueError("no JSON object with the key `first_wrong_step` was found")
-    if any(one["first_wrong_step"] != found[-1]["first_wrong_step"] for one in found):
+        raise ValueError(f"no JSON object with the key `{key}` was found")
+    if any(one[key] != found[-1][key] for one in found):
         raise ValueError("two JSON objects name different steps; write one")
     try:
-        return JudgeReply.model_validate(found[-1], context={"steps": steps})
+        return kind.model_validate(found[-1], context={"steps": steps})
     except ValidationError as invalid:
         faults = (f"{'.'.join(map(str, e['loc'])) or 'verdict'}: {e['msg']}" for e in invalid.errors())
         raise ValueError("; ".join(faults)) from None
+
+
+def as_number(value: Any) -> Any:
+    """A number or null as it is.
+
+    Raises:
+        ValueError: A truth value, which is no number although Python takes it for one.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"{json.dumps(value)} is not a number")
+    return value
+
+
+def in_solution(step: int | None, info: ValidationInfo) -> int | None:
+    """A step number that the judged solution has, or null as it is.
+
+    Raises:
+        ValueError: The solution has no such step.
+    """
+    last: int = info.context["steps"] if info.context else sys.maxsize
+    if step is not None and not 1 <= step <= last:
+        raise ValueError(f"{step} is not a step: the solution has steps 1 to {last}")
+    return step
 
 
 def without_tags(text: str) -> str:
@@ -116,7 +152,7 @@ def _keep_escape(match: re.Match[str]) -> str:
     return match[0] if match[1] else r"\\"
 
 
-def _objects(text: str) -> list[dict[str, Any]]:
+def _objects(text: str, key: str) -> list[dict[str, Any]]:
     text = _ESCAPE.sub(_keep_escape, text)
     decode: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(strict=False).raw_decode
     found, at = list[dict[str, Any]](), text.find("{")
@@ -126,7 +162,7 @@ def _objects(text: str) -> list[dict[str, Any]]:
             value, end = decode(text, at)
         except (ValueError, RecursionError):
             value = None
-        if isinstance(value, dict) and "first_wrong_step" in value:
+        if isinstance(value, dict) and key in value:
             found.append(value)
         at = text.find("{", end)
     return found

@@ -1,0 +1,99 @@
+"""An inspector that is a chat model: it checks what the rules let through (decision B12)."""
+
+from __future__ import annotations
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+
+from supercorrect_agent.calls import Effect, Flow, Reply, adrive, ask, drive, model_name, note_calls
+from supercorrect_agent.inspector import UNAVAILABLE, Inspected
+from supercorrect_agent.inspector.verdict import VERDICT_SCHEMA, as_checks, read_inspection
+from supercorrect_agent.models import schema_kwargs
+from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet, fence, render_prompt
+from supercorrect_agent.teachers.llm import as_sent_back, reference_text, retry_words
+from supercorrect_agent.types import Call, Critique, Inspection, Problem, Solution
+
+
+class LLMInspector:
+    """A chat model as inspector. It sees the reference, if there is one, and all that was written fenced.
+
+    Its verdict follows a JSON schema where the model is known to take one (``models.schema_kwargs``).
+    """
+
+    def __init__(self, model: BaseChatModel, prompts: PromptSet | None = None) -> None:
+        self.model = model
+        self.prompts = prompts or DEFAULT_PROMPTS
+        self.name = model_name(model)
+
+    def inspect(
+        self, problem: Problem, solution: Solution, critique: Critique, config: RunnableConfig | None = None
+    ) -> Inspected:
+        """Checks a critique.
+
+        Args:
+            problem: The problem, with its true answer and reference solution where these may be seen.
+            solution: The solution that was judged.
+            critique: The teacher's critique of it.
+            config: The caller's config.
+
+        Returns:
+            The checks, and the calls made. If two replies could not be used there is only the check
+            ``inspector``, which then failed.
+        """
+        return drive(self._inspect(problem, solution, critique, config))
+
+    async def ainspect(
+        self, problem: Problem, solution: Solution, critique: Critique, config: RunnableConfig | None = None
+    ) -> Inspected:
+        """As ``inspect``."""
+        return await adrive(self._inspect(problem, solution, critique, config))
+
+    def _inspect(
+        self, problem: Problem, solution: Solution, critique: Critique, config: RunnableConfig | None
+    ) -> Flow[Inspected]:
+        request = render_prompt(
+            self.prompts.inspect,
+            problem=fence(problem.question, "problem"),
+            reference=fence(reference_text(problem) or "There is none.", "reference"),
+            solution=fence(solution.raw, "solution"),
+            critique=fence(_critique_text(critique), "critique"),
+        )
+        messages: list[BaseMessage] = [HumanMessage(request)]
+        calls: list[Call] = []
+        for _ in range(2):
+            try:
+                reply: Reply = yield self._ask(messages, config)
+            except Exception as failure:
+                note_calls(failure, calls)
+                raise
+            calls.append(reply.call)
+            try:
+                verdict = read_inspection(reply.text, steps=max(1, len(solution.steps)))
+            except ValueError as unusable:
+                messages += [AIMessage(as_sent_back(reply.text)), HumanMessage(retry_words(unusable))]
+            else:
+                answers = Inspection(check=UNAVAILABLE, passed=True)
+                return (answers, *as_checks(verdict, critique)), tuple(calls)
+        note = f"No verdict could be read in the replies of the inspector '{self.name}'."
+        return (Inspection(check=UNAVAILABLE, passed=False, note=note),), tuple(calls)
+
+    def _ask(self, messages: list[BaseMessage], config: RunnableConfig | None) -> Effect[Reply]:
+        prompt, known = self.prompts.inspect, (config or {}).get("metadata") or {}
+        return ask(
+            self.model,
+            messages,
+            role="inspector",
+            name="inspect_critique",
+            prompt=f"{prompt.id}@{prompt.version}",
+            config=config,
+            round=known.get("round", 0),
+            extra=schema_kwargs(self.model, "inspection", VERDICT_SCHEMA),
+        )
+
+
+def _critique_text(critique: Critique) -> str:
+    if critique.step is None:
+        return "Every step is right."
+    named = f"First wrong step: {critique.step}"
+    return f"{named}\nCause: {critique.cause}\nCorrected step {critique.step}: {critique.correction}"
