@@ -221,7 +221,7 @@ def closing_words(text: str) -> str:
 
 def has_step_tags(text: str) -> bool:
     """Whether a text has its steps, or some of them, in tags."""
-    return any(tag.kind == "step" for tag in read_tags(text, answer_start(text)))
+    return any(match["step"] for match in _TAG.finditer(text, answer_start(text)))
 
 
 def step_mark(text: str) -> str:
@@ -238,8 +238,9 @@ def step_mark(text: str) -> str:
 
 def as_line(text: str) -> str:
     """A text as one line that is no more than a step's words: no tag, heading, number or label is left."""
-    bare = " ".join(_cut(text, read_tags(text)).split())
-    if read_tags(bare):  # a tag was hidden inside another
+    tags = read_tags(text) if _OPENING.search(text) else []
+    bare = " ".join(_cut(text, tags).split())
+    if _OPENING.search(bare) and read_tags(bare):  # a tag was hidden inside another
         bare = " ".join(_OPENING.sub(" ", bare).split())
     for _ in range(_MARKS_LIMIT):
         mark = _HEADING.match(bare) or _NUMBERED.match(bare) or _LABEL.match(bare)
@@ -261,9 +262,10 @@ def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def _token(match: re.Match[str], *, closing: bool = False, label: bool = False) -> Token:
-    groups = match.groupdict()
-    kind = next((kind for kind in _NAMES if groups.get(kind)), "answer" if groups.get("gsm") else "step")
-    number, title = groups.get("number"), groups.get("title")
+    known, kind = match.re.groupindex, "step"  # what a heading or a numbered line stands for
+    if "answer" in known:
+        kind = next((kind for kind, name in zip(_NAMES, match.group(*_NAMES), strict=True) if name), "answer")
+    number, title = (match[name] if name in known else None for name in ("number", "title"))
     return Token(
         kind,
         match.start(),

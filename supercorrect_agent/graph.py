@@ -19,7 +19,7 @@ from langgraph.store.base import BaseStore
 from supercorrect_agent import collecting, human, nodes, voting
 from supercorrect_agent.collecting import Collector
 from supercorrect_agent.errors import ConfigError
-from supercorrect_agent.inspector import Inspector, as_inspector
+from supercorrect_agent.inspector import Inspector, as_inspector, inspect_critique
 from supercorrect_agent.memory import check_memory, recall_examples
 from supercorrect_agent.models import load_chat_model
 from supercorrect_agent.prompts import PromptSet
@@ -93,7 +93,9 @@ def build_supercorrect_graph(
     if isinstance(teacher, str) and teacher == student != "sandbox":  # whose teacher is not its student
         teacher = model  # one name, one model: weights in this process are loaded once
     prompts = prompts or prompts_beside(model)
-    if isinstance(inspector, str | BaseChatModel):
+    if inspector == "rules":
+        inspector = inspect_critique
+    elif isinstance(inspector, str | BaseChatModel):
         inspector = as_inspector(inspector, prompts)
     check_memory(memory, prompts)
     solver = Solver(
@@ -259,9 +261,9 @@ def create_supercorrect_graph(
             verdict follows a JSON schema where it is known to take one (``models.schema_kwargs``).
         verifier: A callable from the problem's text and a Solution to a Verdict; an answer it finds correct
             is accepted without asking the critic. It runs in a worker thread under ``ainvoke``.
-        inspector: A chat model (or a string for ``load_chat_model``) that judges each critique; or a callable
-            from the Problem (without an answer), the Solution and the Critique to Inspections, for instance
-            ``inspector.inspect_critique``, or a Runnable that takes the three as
+        inspector: A chat model (or a string for ``load_chat_model``) that judges each critique; ``"rules"``
+            for the checks of ``inspector.inspect_critique``; or a callable like that, from the Problem (without
+            an answer), the Solution and the Critique to Inspections, or a Runnable that takes the three as
             ``{"problem", "solution", "critique"}``. A critique that fails a check goes back to the teacher
             once, if that is a ``RevisingTeacher``, and is not followed if it fails again. A tracer sees the
             check as a run of the tag ``role:inspector``. A callable runs in a thread under ``ainvoke``.

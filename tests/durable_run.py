@@ -186,7 +186,7 @@ def perform(job: Job) -> dict[str, Any]:
         before = graph.get_state(config)
         result: Any = None
         for mode, event in graph.stream(
-            given(job), config, stream_mode=["tasks", "values"], durability=job.get("durability", "sync")
+            given(job), config, stream_mode=["tasks", "values"], durability=job.get("durability")
         ):
             if mode == "tasks":
                 executioner.see(event)
@@ -203,7 +203,7 @@ async def perform_async(job: Job) -> dict[str, Any]:
         before = await graph.aget_state(config)
         result: Any = None
         async for mode, event in graph.astream(
-            given(job), config, stream_mode=["tasks", "values"], durability=job.get("durability", "sync")
+            given(job), config, stream_mode=["tasks", "values"], durability=job.get("durability")
         ):
             if mode == "tasks":
                 executioner.see(event)

@@ -244,6 +244,10 @@ class TestModelAsInspector:
         assert (result["status"], result["answer"]) == ("error", "386")
         assert result["reason"].startswith("inspector: ConnectionError: down; the critique was not followed")
 
+    def test_the_rules_may_be_named(self) -> None:
+        graph = create_supercorrect_graph(prefilling(WRONG), ScriptedTeacher(NO_CAUSE), inspector="rules")
+        assert failed(graph.invoke({"problem": QUESTION})) == ["cause"]
+
     def test_it_may_be_named(self) -> None:
         with pytest.raises(ModelError, match="names no chat model"):
             create_supercorrect_graph(prefilling(), ScriptedTeacher(), inspector="nobody")

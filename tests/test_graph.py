@@ -380,8 +380,8 @@ class TestFailures:
             create_supercorrect_graph(scripted(), 3)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="`verifier` is a MathVerifier"):
             create_supercorrect_graph(scripted(), verifier=MathVerifier())  # type: ignore[arg-type]
-        with pytest.raises(ConfigError, match="`inspector` is a str"):
-            create_supercorrect_graph(scripted(), inspector="rules")  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="`inspector` is a int"):
+            create_supercorrect_graph(scripted(), inspector=5)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="`student` is a NoneType"):
             create_supercorrect_graph(None)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="`config` is a dict"):

@@ -136,7 +136,9 @@ def without_tags(text: str) -> str:
     if not _OPENING.search(text):
         return text
     bare = _cut_tags(text)
-    return bare if bare == _cut_tags(bare) else _OPENING.sub(" ", bare)  # a tag was hidden inside another
+    return (
+        bare if bare == text or bare == _cut_tags(bare) else _OPENING.sub(" ", bare)
+    )  # a tag was hidden inside another
 
 
 def _cut_tags(text: str) -> str:
