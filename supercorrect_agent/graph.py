@@ -263,7 +263,7 @@ def create_supercorrect_graph(
             is accepted without asking the critic. It runs in a worker thread under ``ainvoke``.
         inspector: A chat model (or a string for ``load_chat_model``) that judges each critique; ``"rules"``
             for the checks of ``inspector.inspect_critique``; or a callable like that, from the Problem
-            (without an answer), the Solution and the Critique to Inspections, or a Runnable that takes them as
+            (without an answer), the Solution and the Critique to Inspections; or a Runnable that takes
             ``{"problem", "solution", "critique"}``. A critique that fails a check goes back to the teacher
             once, if that is a ``RevisingTeacher``, and is not followed if it fails again. A tracer sees the
             check as a run of the tag ``role:inspector``. A callable runs in a thread under ``ainvoke``.
