@@ -203,7 +203,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
     count = _counter(given.student) if local else None
     arms: dict[str, list[Outcome]] = {}
     for name, keeps in ((KEPT, True), (ANEW, False)):
-        config = CorrectionConfig(max_rounds=given.max_rounds, keep_prefix=keeps)
+        config = CorrectionConfig(max_rounds=given.max_rounds, keep_prefix=keeps, temperature=0.0)
         arms[name] = [
             corrected(run, count) for run in await run_graph(student, given.teacher, problems, config)
         ]

@@ -52,7 +52,7 @@ def spec(url: str) -> str:
 
 def solver(student: str, teacher: str | None = "sandbox", **bounds: Any) -> Any:
     """The student is asked greedily, in the words that it was trained with."""
-    config = CorrectionConfig(max_new_tokens=256, **bounds)
+    config = CorrectionConfig(max_new_tokens=256, temperature=0.0, **bounds)
     return create_supercorrect_graph(student, teacher, prompts=sandbox_prompts(), config=config)
 
 

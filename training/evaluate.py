@@ -136,7 +136,8 @@ async def _run_arms(config: EvaluationConfig, problems: Sequence[Problem], say: 
 def _graph(
     student: Any, critic: Teacher | None, prompts: PromptSet, config: EvaluationConfig, **settings: Any
 ) -> Any:
-    bounds = CorrectionConfig(max_new_tokens=config.max_new_tokens, **settings)
+    greedy = {"max_new_tokens": config.max_new_tokens, "temperature": 0.0}
+    bounds = CorrectionConfig(**{**greedy, **settings})
     return create_supercorrect_graph(student, critic, prompts=prompts, config=bounds)
 
 

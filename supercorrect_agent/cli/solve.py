@@ -52,8 +52,16 @@ def solve(
             help="TOML file of prompts.", show_default="prompts.toml in the student's folder, if any"
         ),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens the student writes in one call.")] = 512,
-    temperature: Annotated[float, typer.Option(min=0, max=2, help="The student's; 0 is greedy.")] = 0.0,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Most tokens the student writes in one call.", show_default="the model's own"
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0, max=2, help="The student's; 0 is greedy.", show_default="the model's own"),
+    ] = None,
     store: Annotated[
         Path | None, typer.Option(help="Folder or .jsonl file to append the trace to.", show_default=False)
     ] = None,
