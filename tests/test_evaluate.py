@@ -30,7 +30,7 @@ def review_of(problem: Problem, text: str) -> str:
 def make_pupil() -> Pupil:
     """Right and sure; wrong and finds it; wrong and misses it; right and doubts it."""
     sure, finder, misser, doubter = PROBLEMS
-    fine = "<Step1>as it is<Evaluate>ok</Evaluate></Step1>\n<Answer>\\boxed{0}</Answer>"
+    fine = "<Step1>as it is<Evaluate>ok</Evaluate></Step1>"
     doubt = "<Step1>as it is<Evaluate>wrong</Evaluate><Cause>It feels odd.</Cause><Correction>1+1=2"
     sheets = {
         sure: Sheet(right_solution(sure), review_of(sure, right_solution(sure))),
