@@ -14,7 +14,7 @@ demo: $(VENV)/.ready
 # own; where there is none, they say so.
 test: $(VENV)/.ready
 	-sh tests/install_vllm.sh $(PYTHON)
-	$(FAST) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(FAST) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 install: $(VENV)/.ready
 
