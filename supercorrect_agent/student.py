@@ -13,7 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 
-from supercorrect_agent.calls import Effect, Flow, Reply, ask, model_name, storable
+from supercorrect_agent.calls import Effect, Flow, Reply, ask, model_name
 from supercorrect_agent.errors import ModelError
 from supercorrect_agent.grammar import (
     answer_start,
@@ -34,7 +34,7 @@ from supercorrect_agent.prompts import (
     review_messages,
     student_messages,
 )
-from supercorrect_agent.teachers.verdict import read_verdict, without_tags
+from supercorrect_agent.teachers.verdict import as_critique, read_verdict, without_tags
 from supercorrect_agent.templates import (
     critique_prefix,
     extract_answer,
@@ -229,12 +229,7 @@ def judged(solution: Solution, found: Critique) -> Critique:
         verdict = read_verdict(found.raw, steps=max(1, len(solution.steps)))
     except ValueError:
         return found
-    step = verdict.first_wrong_step
-    given: dict[str, Any] = {"author": found.author, "raw": found.raw, "confidence": verdict.confidence}
-    if step is not None:
-        given |= {"step": step, "cause": storable(verdict.cause).strip(), "cause_step": step}
-        given |= {"correction": without_tags(storable(verdict.correction)).strip(), "correction_step": step}
-    return Critique(**given)
+    return as_critique(verdict, author=found.author, raw=found.raw)
 
 
 def contradicts(solution: Solution, found: Critique) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +20,7 @@ from supercorrect_agent.models import load_chat_model
 from supercorrect_agent.state import CorrectionConfig
 from supercorrect_agent.teachers.llm import LLMTeacher
 from tests.durable_run import QUESTION, REST, RIGHT, WRONG
+from tests.http_server import running
 
 CANARY = "canary-4f1d9a7e6b52"
 FOUND = {"first_wrong_step": 2, "cause": "3 times 132 is 396.", "correction": "Triple. 132*3=396"}
@@ -89,12 +89,8 @@ def completion(request: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with running(Server()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 class Watcher(BaseCallbackHandler):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,14 @@ from supercorrect_agent.state import CorrectionConfig
 from supercorrect_agent.teachers import as_teacher
 from tests.durable_run import QUESTION, REST, RIGHT, WRONG
 from tests.fakes import prefilling
+from tests.http_server import running
 from tests.test_canary import FINE, FOUND, Server
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with running(Server()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_a_vllm_student_and_an_openai_teacher(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,9 +241,6 @@ class Meeting(ScriptedChatModel):
         self._barrier.wait()
         return super()._generate(messages, *args, **kwargs)
 
-    def _stream(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError
-
 
 class TestSideBySide:
     @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,6 +13,7 @@ from supercorrect_agent.graph import create_supercorrect_graph
 from supercorrect_agent.models import load_chat_model
 from supercorrect_agent.teachers.verdict import VERDICT_SCHEMA
 from tests.durable_run import QUESTION, RIGHT
+from tests.http_server import running
 from tests.test_canary import completion
 
 FOLLOWED = {
@@ -77,12 +77,8 @@ class Server(ThreadingHTTPServer):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with running(Server()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def judge_of(server: Server, spec: str, **fields: Any) -> Any:

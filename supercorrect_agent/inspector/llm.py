@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 
-from supercorrect_agent.calls import Effect, Flow, Reply, adrive, ask, drive, model_name, note_calls
+from supercorrect_agent.calls import Effect, Flow, Reply, adrive, ask, drive, model_name
 from supercorrect_agent.inspector import UNAVAILABLE, Inspected
 from supercorrect_agent.inspector.verdict import VERDICT_SCHEMA, as_checks, read_inspection
 from supercorrect_agent.models import schema_kwargs
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet, fence, render_prompt
-from supercorrect_agent.teachers.llm import as_sent_back, reference_text, retry_words
-from supercorrect_agent.types import Call, Critique, Inspection, Problem, Solution
+from supercorrect_agent.teachers.llm import ask_twice, reference_text
+from supercorrect_agent.types import Critique, Inspection, Problem, Solution
 
 
 class LLMInspector:
@@ -59,24 +59,16 @@ class LLMInspector:
             solution=fence(solution.raw, "solution"),
             critique=fence(_critique_text(critique), "critique"),
         )
-        messages: list[BaseMessage] = [HumanMessage(request)]
-        calls: list[Call] = []
-        for _ in range(2):
-            try:
-                reply: Reply = yield self._ask(messages, config)
-            except Exception as failure:
-                note_calls(failure, calls)
-                raise
-            calls.append(reply.call)
-            try:
-                verdict = read_inspection(reply.text, steps=max(1, len(solution.steps)))
-            except ValueError as unusable:
-                messages += [AIMessage(as_sent_back(reply.text)), HumanMessage(retry_words(unusable))]
-            else:
-                answers = Inspection(check=UNAVAILABLE, passed=True)
-                return (answers, *as_checks(verdict, critique)), tuple(calls)
+        verdict, _, calls = yield from ask_twice(
+            lambda messages: self._ask(messages, config),
+            request,
+            lambda reply: read_inspection(reply, steps=max(1, len(solution.steps))),
+        )
+        if verdict is not None:
+            answers = Inspection(check=UNAVAILABLE, passed=True)
+            return (answers, *as_checks(verdict, critique)), calls
         note = f"No verdict could be read in the replies of the inspector '{self.name}'."
-        return (Inspection(check=UNAVAILABLE, passed=False, note=note),), tuple(calls)
+        return (Inspection(check=UNAVAILABLE, passed=False, note=note),), calls
 
     def _ask(self, messages: list[BaseMessage], config: RunnableConfig | None) -> Effect[Reply]:
         prompt, known = self.prompts.inspect, (config or {}).get("metadata") or {}

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 
-from supercorrect_agent.calls import Flow, Reply, adrive, ask, drive, model_name, note_calls, storable
+from supercorrect_agent.calls import Effect, Flow, Reply, adrive, ask, drive, model_name, note_calls
 from supercorrect_agent.models import schema_kwargs
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, Prompt, PromptSet, fence, render_prompt
 from supercorrect_agent.teachers import Critiqued, Written
-from supercorrect_agent.teachers.verdict import (
-    READ_LIMIT,
-    VERDICT_SCHEMA,
-    JudgeReply,
-    read_verdict,
-    without_tags,
-)
+from supercorrect_agent.teachers.verdict import READ_LIMIT, VERDICT_SCHEMA, as_critique, read_verdict
 from supercorrect_agent.templates import parse_solution
 from supercorrect_agent.types import Call, Critique, Problem, Solution
+
+VerdictT = TypeVar("VerdictT")
 
 
 class LLMTeacher:
@@ -123,31 +120,14 @@ class LLMTeacher:
         text = render_prompt(prompt, notes=notes, **values)
         if notes and "notes" not in prompt.placeholders:  # a user's own prompt may have no place for them
             text = f"{text}\n\n{notes}"
-        messages: list[BaseMessage] = [HumanMessage(text)]
-        calls: list[Call] = []
-        for _ in range(2):
-            try:
-                reply: Reply = yield self._ask(messages, prompt, "teacher_critique", config, VERDICT_SCHEMA)
-            except Exception as failure:
-                note_calls(failure, calls)
-                raise
-            calls.append(reply.call)
-            try:
-                verdict = read_verdict(reply.text, steps=max(1, len(solution.steps)))
-            except ValueError as unusable:
-                messages += [AIMessage(as_sent_back(reply.text)), HumanMessage(retry_words(unusable))]
-            else:
-                return self._critique(verdict, reply.text), tuple(calls)
-        return Critique(author=self.name, raw=reply.text, readable=False), tuple(calls)
-
-    def _critique(self, verdict: JudgeReply, raw: str) -> Critique:
-        step = verdict.first_wrong_step
-        found: dict[str, Any] = {}
-        if step is not None:
-            correction = without_tags(storable(verdict.correction)).strip()
-            found = {"cause": storable(verdict.cause).strip(), "correction": correction}
-            found |= {"cause_step": step, "correction_step": step}
-        return Critique(step=step, author=self.name, raw=raw, confidence=verdict.confidence, **found)
+        verdict, raw, calls = yield from ask_twice(
+            lambda messages: self._ask(messages, prompt, "teacher_critique", config, VERDICT_SCHEMA),
+            text,
+            lambda reply: read_verdict(reply, steps=max(1, len(solution.steps))),
+        )
+        if verdict is None:
+            return Critique(author=self.name, raw=raw, readable=False), calls
+        return as_critique(verdict, author=self.name, raw=raw), calls
 
     def _write(self, problem: Problem, config: RunnableConfig | None) -> Flow[Written]:
         prompt = self.prompts.template
@@ -189,12 +169,41 @@ def reference_text(problem: Problem) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def as_sent_back(reply: str) -> str:
+def ask_twice(
+    call: Callable[[list[BaseMessage]], Effect[Reply]], request: str, read: Callable[[str], VerdictT]
+) -> Flow[tuple[VerdictT | None, str, tuple[Call, ...]]]:
+    """Asks for a verdict, and once more, with what was wrong, where the reply cannot be used.
+
+    Args:
+        call: Makes the call for messages.
+        request: What is asked.
+        read: Reads a reply; a ValueError says why it cannot be used.
+
+    Returns:
+        The verdict, None if neither reply could be used; the last reply; and the calls made.
+    """
+    messages: list[BaseMessage] = [HumanMessage(request)]
+    calls: list[Call] = []
+    for _ in range(2):
+        try:
+            reply: Reply = yield call(messages)
+        except Exception as failure:
+            note_calls(failure, calls)
+            raise
+        calls.append(reply.call)
+        try:
+            return read(reply.text), reply.text, tuple(calls)
+        except ValueError as unusable:
+            messages += [AIMessage(_as_sent_back(reply.text)), HumanMessage(_retry_words(unusable))]
+    return None, reply.text, tuple(calls)
+
+
+def _as_sent_back(reply: str) -> str:
     """An unusable reply as its author sees it again: what was looked at, and words where it had none."""
     return reply[-READ_LIMIT:] if reply.strip() else "(an empty reply)"
 
 
-def retry_words(fault: ValueError) -> str:
+def _retry_words(fault: ValueError) -> str:
     return f"That reply could not be used: {fault}. Write the JSON object with every key, nothing else."
 
 

@@ -10,7 +10,9 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from supercorrect_agent.calls import storable
 from supercorrect_agent.grammar import answer_start, read_tags
+from supercorrect_agent.types import Critique
 
 ReplyT = TypeVar("ReplyT", bound=BaseModel)
 
@@ -129,6 +131,17 @@ def in_solution(step: int | None, info: ValidationInfo) -> int | None:
     if step is not None and not 1 <= step <= last:
         raise ValueError(f"{step} is not a step: the solution has steps 1 to {last}")
     return step
+
+
+def as_critique(verdict: JudgeReply, *, author: str, raw: str) -> Critique:
+    """The critique that a verdict amounts to; ``raw`` is the reply that it was read from."""
+    step = verdict.first_wrong_step
+    found: dict[str, Any] = {}
+    if step is not None:
+        correction = without_tags(storable(verdict.correction)).strip()
+        found = {"cause": storable(verdict.cause).strip(), "correction": correction}
+        found |= {"cause_step": step, "correction_step": step}
+    return Critique(step=step, author=author, raw=raw, confidence=verdict.confidence, **found)
 
 
 def without_tags(text: str) -> str:
