@@ -18,7 +18,6 @@ importtime``, which goes by the clock).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -29,7 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.ratios import Target, in_turn, ratio, sentence, spread
+from benchmarks.ratios import Target, in_turn, publish, ratio, sentence, spread
 from training.provenance import provenance
 
 ROOT = Path(__file__).parent.parent
@@ -148,12 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="also write the report as JSON")
     given = parser.parse_args(arguments)
     found = {**measure(given.repeats), **provenance()}
-    print(json.dumps(found, indent=2))
+    lines: list[str] = []
     for one, row in zip(COMPARISONS, found["comparisons"], strict=True):
-        print(sentence(f"`{one.ours}` / `{one.theirs}`", row["ratio"], one.target))
-        print(sentence("  without starting Python", row["ratio_without_start"]))
-    if given.output:
-        given.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        lines.append(sentence(f"`{one.ours}` / `{one.theirs}`", row["ratio"], one.target))
+        lines.append(sentence("  without starting Python", row["ratio_without_start"]))
+    publish(found, lines, given.output)
 
 
 if __name__ == "__main__":

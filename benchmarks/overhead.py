@@ -32,7 +32,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -42,7 +41,7 @@ from typing import Any, TypeVar
 
 from benchmarks.heartbeat import beats_during, frozen, steps_during, summarize_beats, summarize_steps
 from benchmarks.overhead_contestants import Contestant, contestants, make_student, make_teacher
-from benchmarks.ratios import Target, in_turn, ratio, sentence, spread
+from benchmarks.ratios import Target, in_turn, publish, ratio, sentence, spread
 from training.provenance import provenance
 
 T = TypeVar("T")
@@ -169,10 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parse(arguments)
     found = asyncio.run(measure(given.problems, given.repeats, given.at_once, given.loop_repeats, given.wait))
     found |= {"langgraph": version("langgraph"), "langchain-core": version("langchain-core"), **provenance()}
-    print(json.dumps(found, indent=2))
-    print("\n".join(sentences(found)))
-    if given.output:
-        given.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    publish(found, sentences(found), given.output)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from typing_extensions import TypedDict
 
@@ -63,3 +65,12 @@ def sentence(what: str, found: Spread, target: Target | None = None) -> str:
     if target is None:
         return f"{line}; no target"
     return f"{line}; target {target}: {'met' if target.met(found['median']) else 'missed'}"
+
+
+def publish(found: Mapping[str, Any], lines: Sequence[str], output: Path | None) -> None:
+    """Prints a report as JSON and in words, and writes the JSON to a file if one is named."""
+    report = json.dumps(found, indent=2)
+    print(report)
+    print("\n".join(lines))
+    if output:
+        output.write_text(f"{report}\n", encoding="utf-8")

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,7 +39,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel
 
 from benchmarks.closed_loop_measures import Rate, rate
-from benchmarks.ratios import Target
+from benchmarks.ratios import Target, publish
 from supercorrect_agent.errors import ModelError
 from supercorrect_agent.graph import create_supercorrect_graph
 from supercorrect_agent.models import load_chat_model
@@ -266,10 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     asked = {name: value for name, value in vars(given).items() if name != "output"}
     found = {**asked, **asyncio.run(measure(given)), **provenance()}
-    print(json.dumps(found, indent=2))
-    print("\n".join(sentences(found)))
-    if given.output:
-        given.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    publish(found, sentences(found), given.output)
 
 
 if __name__ == "__main__":
