@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: quarantined runs, a critique's earlier versions, free reviews
 
 VerdictStatus = Literal["correct", "incorrect", "unreadable", "unscored"]
 TraceStatus = Literal[
@@ -23,6 +23,7 @@ TraceStatus = Literal[
     "budget",  # rounds, tokens or seconds ran out
     "human",  # a person decided
     "parse_error",  # a reply stayed unreadable
+    "quarantined",  # the teacher's work failed the inspector's checks to the last; never trained on
     "error",  # a model or teacher failed; `Trace.error` says how
 ]
 Role = Literal["student", "teacher", "inspector"]
@@ -137,6 +138,13 @@ class Inspection(Record):
     note: str = ""
 
 
+class Revision(Record):
+    """An earlier version of a critique, sent back to its teacher, and the checks that it had failed or passed."""
+
+    critique: Critique
+    inspections: tuple[Inspection, ...] = ()
+
+
 class Call(Record):
     """One model call: who, with what, how much. Tokens are the provider's counts, seconds wall time."""
 
@@ -166,11 +174,14 @@ class Round(Record):
     """One critique and what the student made of it. ``review`` is the student's own.
 
     While collecting it is on the same prefix; in a run that asks the teacher only where the student doubts
-    itself, it came first.
+    itself, it came first. ``free_review`` is one that names its step itself, for metrics only (decision B4).
+    ``revisions`` are the versions of the critique that the inspector sent back, oldest first.
     """
 
     critique: Critique
+    revisions: tuple[Revision, ...] = ()
     review: Critique | None = None
+    free_review: Critique | None = None
     solution: Solution | None = None
     verdict: Verdict | None = None
     inspections: tuple[Inspection, ...] = ()

@@ -99,7 +99,7 @@ def test_every_line_is_one_object_with_a_schema_version(tmp_path: Path) -> None:
     store.append(make_trace(1))
     store.append(make_trace(2))
     lines = (tmp_path / "traces.jsonl").read_text(encoding="ascii").splitlines()
-    assert [json.loads(line)["schema_version"] for line in lines] == [1, 1]
+    assert [json.loads(line)["schema_version"] for line in lines] == [2, 2]
 
 
 def test_a_folder_reads_all_its_trace_files_and_no_others(tmp_path: Path) -> None:
