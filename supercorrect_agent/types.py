@@ -139,7 +139,7 @@ class Inspection(Record):
 
 
 class Revision(Record):
-    """An earlier version of a critique, sent back to its teacher, and the checks that it had failed or passed."""
+    """An earlier version of a critique that went back to its teacher, with the checks it had met."""
 
     critique: Critique
     inspections: tuple[Inspection, ...] = ()
