@@ -60,6 +60,7 @@ def common_arguments(config: TrainConfig, output: Path) -> dict[str, Any]:
         "save_total_limit": 2,
         "eval_strategy": "steps" if config.eval_steps else "epoch",
         "eval_steps": config.eval_steps,
+        "prediction_loss_only": True,  # else the test split's logits are gathered, and nobody reads them
         "logging_first_step": True,
         "include_num_input_tokens_seen": "non_padding",
         "report_to": "none",
