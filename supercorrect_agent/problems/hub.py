@@ -65,13 +65,15 @@ def _rows(data: Any, source: str, columns: Columns, argument: str) -> Iterator[R
 
 
 def _parts(source: str) -> tuple[str, str | None, str | None]:
+    if not source.startswith(PREFIX):
+        return source, None, None
     parts = source.removeprefix(PREFIX).split(":")
-    if not source.startswith(PREFIX) or len(parts) == 1:
-        return source.removeprefix(PREFIX), None, None
-    if len(parts) == 2 and canonical_split(parts[1]) in _SPLIT_NAMES:
-        return parts[0], None, parts[1]
     if len(parts) > 3 or not parts[0]:
         raise DataError(f"`{source}` is no data set. Write hf:NAME, hf:NAME:CONFIG or hf:NAME:CONFIG:SPLIT.")
+    if len(parts) == 1:
+        return parts[0], None, None
+    if len(parts) == 2 and canonical_split(parts[1]) in _SPLIT_NAMES:
+        return parts[0], None, parts[1]
     return parts[0], parts[1] or None, (parts[2] or None) if len(parts) == 3 else None
 
 

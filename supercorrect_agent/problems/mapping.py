@@ -22,7 +22,7 @@ _USUAL: dict[str, tuple[str, ...]] = {
     "split": ("split",),
 }
 _ID_LENGTH = 256  # characters; a longer id gives way to the content's hash
-_MARK = re.compile(r"<<[^<>]*>>")
+_MARK = re.compile(r"<<[^<>=]*=[^<>]*>>")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from itertools import chain
 
-from supercorrect_agent.errors import DataError
+from supercorrect_agent.errors import DataError, SuperCorrectError
 from supercorrect_agent.problems.files import find_files, stem_of
 from supercorrect_agent.problems.hub import PREFIX, is_saved, read_data_set
 from supercorrect_agent.problems.mapping import Fields
@@ -33,7 +33,9 @@ def read_source(
         return _problems(rows, fields, name or stem_of(source), own, max_characters)
     try:
         found = find_files(source, split)
-    except OSError as error:
+    except SuperCorrectError:
+        raise
+    except Exception as error:  # every file system raises its own
         raise unreadable(argument, source, error) from error
     name = stem_of(source) if os.path.isdir(source) else ""
     return chain.from_iterable(
