@@ -37,6 +37,7 @@ LAYERS = (
     ("verification",),
     ("prompts", "store"),
     ("models",),
+    ("pacing",),
     ("limits",),
     ("calls",),
     ("teachers",),
