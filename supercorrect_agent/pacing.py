@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 
-from supercorrect_agent.models import UnusableReply, http_status, is_transient
+from supercorrect_agent.models import LOCAL_TYPE, UnusableReply, http_status, is_transient
 
 T = TypeVar("T")
 Fault = Literal["busy", "down", "broken", "late", "unusable", "request", "refused"]
@@ -37,10 +37,14 @@ class Pacing:
     Args:
         patience: Seconds for which an address may answer nobody, or turn one call away, before calls fail.
         retries: Further attempts at a call that fails while others at the address succeed.
+        call_timeout: Most seconds for one attempt; None: as long as the client waits. A model in this process
+            takes as long as it takes.
     """
 
-    def __init__(self, *, patience: float = PATIENCE, retries: int = 2) -> None:
-        self.patience, self.retries = patience, retries
+    def __init__(
+        self, *, patience: float = PATIENCE, retries: int = 2, call_timeout: float | None = None
+    ) -> None:
+        self.patience, self.retries, self.call_timeout = patience, retries, call_timeout
         self._endpoints: dict[str, Endpoint] = {}
 
     def endpoint(self, model: BaseChatModel) -> Endpoint:
@@ -48,7 +52,8 @@ class Pacing:
         url = getattr(model, "openai_api_base", None)
         name = str(url) if url else f"{type(model).__name__}:{id(model)}"
         if name not in self._endpoints:
-            self._endpoints[name] = Endpoint(name, self.patience, self.retries)
+            timeout = None if model._llm_type == LOCAL_TYPE else self.call_timeout
+            self._endpoints[name] = Endpoint(name, self.patience, self.retries, timeout)
         return self._endpoints[name]
 
     @property
@@ -73,8 +78,8 @@ class Endpoint:
         lost: Why no further call has a chance, or empty.
     """
 
-    def __init__(self, name: str, patience: float, retries: int) -> None:
-        self.name, self._patience, self._retries = name, patience, retries
+    def __init__(self, name: str, patience: float, retries: int, timeout: float | None) -> None:
+        self.name, self._patience, self._retries, self._timeout = name, patience, retries, timeout
         self.asked = self.alive = False
         self.lost = ""
         self._answered_at = -math.inf
@@ -96,7 +101,7 @@ class Endpoint:
             await self._enter()
             begun = time.monotonic()
             try:
-                reply = await attempt()
+                reply = await self._in_time(attempt)
             except Exception as failure:
                 now = time.monotonic()
                 first_failure = min(first_failure, now)
@@ -110,6 +115,15 @@ class Endpoint:
             finally:
                 self._leave()
             await asyncio.sleep(wait)
+
+    async def _in_time(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(self._timeout) as limit:
+                return await attempt()
+        except TimeoutError:
+            if not limit.expired():  # the call's own
+                raise
+            raise TimeoutError(f"no reply within call_timeout={self._timeout} s") from None
 
     def _judge(self, failure: Exception, begun: float, own: int) -> tuple[float | None, bool]:
         """How long this call waits for its next attempt (None: there is none), and whether it counts."""

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from supercorrect_agent.errors import ConfigError, ModelError, SuperCorrectError
 
 SPEC_FORMS = "local:FOLDER, local:FOLDER+ADAPTER, sandbox, vllm:NAME@URL, openai:NAME or PROVIDER:NAME"
+LOCAL_TYPE = "supercorrect-local"  # what a model in this process calls itself
 SANDBOX_STUDENT = Path(__file__).parent.parent / "sandbox" / "student"
 # For a ChatOpenAI of your own whose server continues a partial assistant message as vLLM does.
 PREFILL_METADATA = {"prefill": "vllm"}
@@ -91,7 +92,7 @@ def load_chat_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
 
 def can_prefill(model: BaseChatModel) -> bool:
     """Whether the model continues a last, partial assistant message instead of answering it."""
-    return model._llm_type == "supercorrect-local" or _is_vllm(model)
+    return model._llm_type == LOCAL_TYPE or _is_vllm(model)
 
 
 def continue_message_kwargs(model: BaseChatModel) -> dict[str, Any]:
