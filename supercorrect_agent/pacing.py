@@ -46,12 +46,14 @@ class Pacing:
     ) -> None:
         self.patience, self.retries, self.call_timeout = patience, retries, call_timeout
         self._endpoints: dict[str, Endpoint] = {}
+        self._models: list[BaseChatModel] = []
 
     def endpoint(self, model: BaseChatModel) -> Endpoint:
         """The address of a model; a model without one is an address of its own."""
         url = getattr(model, "openai_api_base", None)
         name = str(url) if url else f"{type(model).__name__}:{id(model)}"
         if name not in self._endpoints:
+            self._models.append(model)  # lives as long as its number stands for it
             timeout = None if model._llm_type == LOCAL_TYPE else self.call_timeout
             self._endpoints[name] = Endpoint(name, self.patience, self.retries, timeout)
         return self._endpoints[name]
@@ -99,11 +101,11 @@ class Endpoint:
         own, first_failure = 0, math.inf
         while True:
             await self._enter()
-            begun = time.monotonic()
+            begun = _now()
             try:
                 reply = await self._in_time(attempt)
             except Exception as failure:
-                now = time.monotonic()
+                now = _now()
                 first_failure = min(first_failure, now)
                 wait, counts = self._judge(failure, begun, own)
                 own += counts
@@ -148,12 +150,12 @@ class Endpoint:
         fault = fault_of(failure)
         if waited <= (min(BROKEN, self._patience) if fault == "broken" else self._patience):
             return False
-        if fault in ("busy", "down") and time.monotonic() - self._answered_at >= waited:
+        if fault in ("busy", "down") and _now() - self._answered_at >= waited:
             self.lost = f"{self.name} has answered nobody for {waited:.0f} s (patience={self._patience:g})"
         return True
 
     def _slow_down(self, begun: float, hint: float | None) -> None:
-        now = time.monotonic()
+        now = _now()
         if begun >= self._paused_at:  # else it is of the burst that the present pause is for
             self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
             self._paused_at, self._most = now, max(1.0, min(self._most, self._under_way) / 2)
@@ -163,7 +165,7 @@ class Endpoint:
 
     def _answered(self) -> None:
         self.asked = self.alive = True
-        self.lost, self._pause, self._answered_at = "", 0.0, time.monotonic()
+        self.lost, self._pause, self._answered_at = "", 0.0, _now()
         self._most += 1  # twice as many with every round trip, until it is busy again
 
     async def _enter(self) -> None:
@@ -179,7 +181,7 @@ class Endpoint:
         else:
             self._under_way += 1
         try:
-            while (wait := self._pause_until - time.monotonic()) > 0:
+            while (wait := self._pause_until - _now()) > 0:
                 await asyncio.sleep(wait)
         except asyncio.CancelledError:
             self._leave()
@@ -229,6 +231,10 @@ def retry_after(failure: BaseException) -> float | None:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except ValueError:
         return None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _jittered(seconds: float) -> float:
