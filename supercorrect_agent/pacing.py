@@ -152,6 +152,7 @@ class Endpoint:
             return False
         if fault in ("busy", "down") and _now() - self._answered_at >= waited:
             self.lost = f"{self.name} has answered nobody for {waited:.0f} s (patience={self._patience:g})"
+            self._pause_until = -math.inf  # those that still wait learn of it at once
         return True
 
     def _slow_down(self, begun: float, hint: float | None) -> None:
