@@ -22,7 +22,7 @@ COLUMNS = {
 }  # fmt: skip
 """Name and kind."""
 
-_TYPES: dict[str, type | tuple[type, ...]] = {_TEXT: str, _WHOLE: int, _NUMBER: (int, float), _YES: bool, _KEY: bytes}
+_TYPES: dict[str, Any] = {_TEXT: str, _WHOLE: int, _NUMBER: (int, float), _YES: bool, _KEY: bytes}
 _NOT_NULL = ("id", "problem_id", "question", "sample", "status")
 
 
@@ -34,7 +34,12 @@ def record_row(record: Json, text: str) -> Json | None:
         text: The same as text: the column ``record``.
     """
     try:
-        row = {**_of_problem(record), **_of_run(record), **_of_calls(record.get("calls", ())), "record": text}
+        row: Json = {
+            **_of_problem(record),
+            **_of_run(record),
+            **_of_calls(record.get("calls", ())),
+            "record": text,
+        }
     except (KeyError, TypeError, AttributeError, IndexError):
         return None
     for name, kind in COLUMNS.items():

@@ -9,6 +9,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 from typing import Protocol
@@ -38,9 +39,13 @@ class Writer(Protocol):
 
 def shard_name() -> str:
     """The name of a new file of this process; names sort by time."""
-    when = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"{time.time_ns() // 1000 % 10**6:06d}"
     host = re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname())[:40].strip("-") or "host"
-    return f"traces-{when}-{host}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
+    return f"traces-{time_stamp()}-{host}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
+
+
+def time_stamp() -> str:
+    """The time of day in UTC, to the microsecond, as a part of file names."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
 
 
 class LocalWriter:
@@ -78,14 +83,10 @@ class LocalWriter:
     def append(self, line: bytes) -> None:
         try:
             self._syncing.raise_failure()
-            descriptor = self._open()
             if self._place.is_file:
-                lock(descriptor)
-            try:
-                self._append(descriptor, line)
-            finally:
-                if self._place.is_file:
-                    unlock(descriptor)
+                self._append_shared(line)
+            else:
+                self._append(self._open(), line)
         except (OSError, ValueError) as error:
             raise unwritable(str(self.file), error) from error
 
@@ -135,6 +136,17 @@ class LocalWriter:
         if is_new and self._seconds < inf:
             sync_folder(folder)
         return descriptor
+
+    def _append_shared(self, line: bytes) -> None:
+        descriptor = self._open()
+        lock(descriptor)
+        while not os.fstat(descriptor).st_nlink:  # a compaction removed the file meanwhile
+            descriptor = self._open()
+            lock(descriptor)
+        try:
+            self._append(descriptor, line)
+        finally:
+            unlock(descriptor)
 
     def _append(self, descriptor: int, line: bytes) -> None:
         size = os.fstat(descriptor).st_size
