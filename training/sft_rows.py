@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from supercorrect_agent.inspector import speaks_of_reference
+from supercorrect_agent.problems import HeldOut
 from supercorrect_agent.prompts import (
     DEFAULT_PROMPTS,
     PromptSet,
@@ -25,7 +26,6 @@ from supercorrect_agent.types import Critique, Solution, Trace
 from supercorrect_agent.verification import MathVerifier, Verifier
 from training.config import Style
 from training.critiques import TRUSTED_AUTHORS, Reviewed, critique_fault, fold, reviewed_attempts, turns
-from training.held_out import HeldOut
 from training.manifest import Ledger, Manifest, Row, unusable
 from training.rows import Candidates, Rows
 
