@@ -16,13 +16,20 @@ from supercorrect_agent.calls import Effect, Flow, Reply, call_config, calls_bef
 from supercorrect_agent.collector import (
     MAX_REVISIONS,
     Collector,
+    beyond_teacher,
     can_be_mended,
     problem_of,
     quarantine_reason,
 )
 from supercorrect_agent.errors import TeacherError
 from supercorrect_agent.events import report_correction, report_critique, report_end, report_solution
-from supercorrect_agent.inspector import failed_notes, inspect_answer, inspect_arithmetic, inspect_critique
+from supercorrect_agent.inspector import (
+    REACHES_ANSWER,
+    failed_notes,
+    inspect_answer,
+    inspect_arithmetic,
+    inspect_critique,
+)
 from supercorrect_agent.models import can_prefill
 from supercorrect_agent.outcome import build_trace
 from supercorrect_agent.progress import (
@@ -47,8 +54,6 @@ from supercorrect_agent.student import Continuation, Student, judged, kept_text
 from supercorrect_agent.teachers import RevisingTeacher
 from supercorrect_agent.templates import parse_solution
 from supercorrect_agent.types import Call, Critique, Inspection, Revision, Trace, Verdict
-
-REACHES_ANSWER = "reaches_answer"  # the check of a correction by where the student comes from it
 
 
 def student_solve(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
@@ -127,8 +132,7 @@ def teacher_critique(collector: Collector, state: CollectState, config: Runnable
         found, calls = yield _critique_effect(collector, state, child)
     except TeacherError as beyond:
         made = [dump(call) for call in calls_before(beyond)]
-        reason = f"the problem cannot be judged by the {failure_text('teacher', beyond)}"
-        return {"calls": made, "ending": ended("unchanged", reason)}
+        return {"calls": made, "ending": beyond_teacher(beyond)}
     except Exception as failure:
         ending = ended("error", failure_text("teacher", failure, model_of(collector.teacher)))
         return {"calls": [dump(call) for call in calls_before(failure)], "ending": ending}

@@ -10,7 +10,7 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import ValidationError
 
 from supercorrect_agent.calls import Effect, Flow
-from supercorrect_agent.errors import ConfigError
+from supercorrect_agent.errors import ConfigError, TeacherError
 from supercorrect_agent.inspector import (
     UNAVAILABLE,
     Inspected,
@@ -25,10 +25,10 @@ from supercorrect_agent.inspector.asking import (
     ask_inspector,
 )
 from supercorrect_agent.models import load_chat_model
-from supercorrect_agent.progress import failure_text
+from supercorrect_agent.progress import ended, failure_text
 from supercorrect_agent.prompts import PromptSet
 from supercorrect_agent.running import run_settings
-from supercorrect_agent.state import CollectConfig, CollectState
+from supercorrect_agent.state import BEYOND_TEACHER, CollectConfig, CollectState
 from supercorrect_agent.student import Student, prompts_beside
 from supercorrect_agent.teachers import SAME_MODEL, Teacher, as_teacher
 from supercorrect_agent.teachers.llm import LLMTeacher
@@ -131,6 +131,11 @@ def problem_of(state: CollectState) -> Problem:
     if not problem.question.strip():
         raise ConfigError(f"`problem` '{problem.id}' has an empty question. Leave it out.")
     return problem
+
+
+def beyond_teacher(failure: TeacherError) -> dict[str, str]:
+    """How a run ends whose teacher says that it cannot judge the problem: that is no failure of a model."""
+    return ended("unchanged", f"{BEYOND_TEACHER}: {failure_text('teacher', failure)}")
 
 
 def can_be_mended(checks: Sequence[Inspection]) -> bool:

@@ -32,9 +32,10 @@ MAX_ROUNDS = 8
 MAX_SAMPLES = 32
 MAX_EXAMPLES = 8
 
-# Why an attempt was not shown to the teacher; the builders drop it by the same name.
+# Why a wrong attempt has no critique, as the run's reason says it; the builders drop it by the same name.
 ERROR_KEPT = "error already kept"
 TOO_MANY_ERRORS = "max_errors"
+BEYOND_TEACHER = "the teacher cannot judge it"
 
 
 class CorrectionConfig(BaseModel):

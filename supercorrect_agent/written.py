@@ -11,19 +11,19 @@ from supercorrect_agent.calls import Effect, Flow, call_config, calls_before
 from supercorrect_agent.collector import (
     MAX_REVISIONS,
     Collector,
+    beyond_teacher,
     can_be_mended,
     problem_of,
     quarantine_reason,
 )
 from supercorrect_agent.errors import TeacherError
-from supercorrect_agent.inspector import failed_notes, inspect_answer, inspect_template
+from supercorrect_agent.inspector import JUDGEABLE, failed_notes, inspect_answer, inspect_template
 from supercorrect_agent.progress import begin_run, dump, ended, failure_text
 from supercorrect_agent.running import Update, model_of
 from supercorrect_agent.state import CollectState
 from supercorrect_agent.teachers import RevisingWriter, Written
 from supercorrect_agent.types import Call, Inspection, Problem, Solution, TemplateRevision, Verdict
 
-JUDGEABLE = "judgeable"  # the check that fails where a teacher says that a problem is beyond it
 _UNSCORED = Verdict(status="unscored", reason="nothing was written")
 
 
@@ -103,7 +103,7 @@ def teacher_write(collector: Collector, state: CollectState, config: RunnableCon
     except TeacherError as beyond:
         note = failure_text("teacher", beyond)
         work.checks = (Inspection(check=JUDGEABLE, passed=False, note=note),)
-        ending = {} if settings.attempt else ended("unchanged", f"the problem cannot be judged by the {note}")
+        ending = {} if settings.attempt else beyond_teacher(beyond)
         return {**begin_run(state), **work.update(), "ending": ending}
     except Exception as failure:
         made = [dump(call) for call in (*work.calls, *calls_before(failure))]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from supercorrect_agent.prompts import PromptSet
 
 __all__ = [
+    "JUDGEABLE",
+    "REACHES_ANSWER",
     "UNAVAILABLE",
     "Inspected",
     "Inspector",
@@ -38,6 +40,8 @@ __all__ = [
 
 Inspected = tuple[tuple[Inspection, ...], tuple[Call, ...]]
 UNAVAILABLE = "inspector"  # the check that fails where the inspector's verdict could not be read
+REACHES_ANSWER = "reaches_answer"  # the check of a correction by where the student comes from it
+JUDGEABLE = "judgeable"  # the check that fails where a teacher says that a problem is beyond it
 
 
 @runtime_checkable
