@@ -33,7 +33,7 @@ from supercorrect_agent.state import CollectConfig
 from supercorrect_agent.store import Claims, JsonlTraceStore, open_store
 from supercorrect_agent.types import Problem, Trace
 from training.collect_estimate import estimate_collection, estimate_lines
-from training.collect_runner import Runner
+from training.collect_runner import Runner, kept_errors
 from training.collect_stop import EXIT_TERMINATED
 from training.collect_tally import Prices, Tally
 from training.collect_work import Work, read_standing, take_part
@@ -62,9 +62,10 @@ def run_collect(
     Returns:
         ``collected``, ``skipped`` (already in the store), ``elsewhere`` (another process made them), ``left``
         and ``stopped`` (why, or None); ``errors``, and by reason ``failed``, ``dropped`` (problems),
-        ``quarantined`` and ``caught`` (by the inspector's checks); ``attempts``, ``right_first``,
-        ``right_final``, ``accuracy``; by role ``calls``, ``tokens``, ``tokens_in``, ``tokens_out`` and
-        ``cost``; ``seconds`` and ``rate``. Of a dry run, what `estimate_collection` returns.
+        ``set_aside`` (wrong attempts that the teacher was not shown) and ``quarantined``; ``inspector`` (an
+        `InspectionReport`); ``attempts``, ``right_first``, ``right_final`` and ``accuracy``; by role
+        ``calls``, ``tokens``, ``tokens_in``, ``tokens_out`` and ``cost``; ``seconds`` and ``rate``. Of a dry
+        run, what `estimate_collection` returns.
 
     Raises:
         SuperCorrectError: Problems, models or the store are unusable, or no run succeeds at all.
@@ -189,7 +190,13 @@ def _find_work(
         failures=failures,
         retry_failed=config.retry_failed,
         claims=claims,
+        together=_errors_count(config),
     )
+
+
+def _errors_count(config: CollectionConfig) -> bool:
+    """Whether the samples of a problem have to know each other's errors."""
+    return config.max_errors is not None and config.samples > 1 and config.attempt
 
 
 @contextlib.contextmanager
@@ -213,9 +220,17 @@ def _make_runner(
     show: Show,
     on_trace: Callable[[Trace], None] | None,
 ) -> Runner:
-    collector = ProblemCollector(config)
+    known = kept_errors(store) if _errors_count(config) and work.begun else {}
     return Runner(
-        config, work, store, collector, tally, show, standing=partial(read_standing, store), on_trace=on_trace
+        config,
+        work,
+        store,
+        ProblemCollector(config),
+        tally,
+        show,
+        standing=partial(read_standing, store),
+        known_errors=known,
+        on_trace=on_trace,
     )
 
 
@@ -276,8 +291,14 @@ def _create_graph(config: CollectionConfig) -> Any:
         student_review=config.student_review,
         rewrite=config.rewrite,
         resamples=config.resamples,
+        free_review=config.free_review,
+        rollouts=config.rollouts,
+        revise_unreached=config.revise_unreached,
+        max_errors=config.max_errors,
     )
-    return create_collecting_graph(student, config.teacher, prompts=prompts, config=settings)
+    return create_collecting_graph(
+        student, config.teacher, inspector=config.inspector, prompts=prompts, config=settings
+    )
 
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "training.collect") -> int:

@@ -11,7 +11,7 @@ from supercorrect_agent.store import TraceStore
 from supercorrect_agent.types import Problem, Trace
 from training.collect_stop import Budgets, Stop, heed_signals
 from training.collect_tally import Tally
-from training.collect_work import Item, Standing, Unit, Work
+from training.collect_work import Standing, Unit, Work
 from training.config import CollectionConfig
 from training.progress import Show
 
@@ -139,12 +139,13 @@ class Runner:
         for number, item in enumerate(unit):
             if number and self._stops():
                 self.work.give_back(unit[number:])
-                return
-            known = self._known.get(item.problem.id, [])
+                break
+            known = tuple(self._known.get(item.problem.id, ()))
             trace = await self.collector.collect(item.problem, item.sample, known)
-            self._keep(item, trace)
+            self._keep(trace)
+        self._known.pop(unit[0].problem.id, None)
 
-    def _keep(self, item: Item, trace: Trace) -> None:
+    def _keep(self, trace: Trace) -> None:
         self.tally.add(trace)
         if trace.status == "error" and self.tally.errors == self.tally.done and self.collector.missing:
             self._failed.append(trace)
@@ -168,8 +169,9 @@ class Runner:
 
     def _note_error(self, trace: Trace) -> None:
         """Remembers a wrong answer that was kept, for the later samples of its problem."""
-        if kept_error(trace) is not None:
-            self._known.setdefault(trace.problem.id, []).append(str(kept_error(trace)))
+        answer = kept_error(trace)
+        if answer is not None:
+            self._known.setdefault(trace.problem.id, []).append(answer)
 
     def _give_up_if_hopeless(self) -> None:
         """A first failure may be the problem's; when nothing at all succeeds, a model is not there."""
@@ -197,10 +199,22 @@ class Runner:
             )
 
 
+def kept_errors(traces: Iterable[Trace]) -> dict[str, list[str]]:
+    """The wrong answers that were kept so far, by problem."""
+    found: dict[str, list[str]] = {}
+    for trace in traces:
+        answer = kept_error(trace)
+        if answer is not None:
+            found.setdefault(trace.problem.id, []).append(answer)
+    return found
+
+
 def kept_error(trace: Trace) -> str | None:
-    """The wrong answer of a trace that counts as one of its problem's distinct errors."""
-    wrong = trace.verdict is not None and trace.verdict.status == "incorrect"
-    return trace.solution.answer if wrong and trace.solution and trace.status != "error" else None
+    """The wrong answer of a trace that counts as an error of its problem (decision B24); "" if unreadable."""
+    wrong = trace.verdict is not None and trace.verdict.status in ("incorrect", "unreadable")
+    if not wrong or not trace.rounds or trace.status in ("error", "parse_error", "quarantined"):
+        return None
+    return (trace.solution.answer if trace.solution else None) or ""
 
 
 def _reason(trace: Trace) -> str:

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from supercorrect_agent.types import Inspection, Trace
+from supercorrect_agent.inspector.report import InspectionReport
+from supercorrect_agent.types import Trace
+from training.critiques import not_criticised
 from training.progress import Pace
 
 MILLION = 1_000_000
@@ -37,7 +39,8 @@ class Tally:
         self.tokens_in: Counter[str] = Counter()
         self.status: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
-        self.caught: Counter[str] = Counter()
+        self.set_aside: Counter[str] = Counter()
+        self.inspections = InspectionReport()
         self.quarantined: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.pace = Pace()
@@ -59,15 +62,20 @@ class Tally:
             self.attempts += 1
             self.right_first += trace.verdict.correct
             self.right_final += verdicts[-1].correct
-        self._add_inspections(trace)
-
-    def _add_inspections(self, trace: Trace) -> None:
-        for round_ in trace.rounds:
-            for inspections in (*(one.inspections for one in round_.revisions), round_.inspections):
-                self.caught.update(_failed_checks(inspections))
+        self.inspections.add(trace)
+        reason = not_criticised(trace)
+        if reason is not None:
+            self.set_aside[reason] += 1
         if trace.status == "quarantined":
             last = trace.rounds[-1].inspections if trace.rounds else ()
-            self.quarantined.update(_failed_checks(last) or ["other"])
+            self.quarantined.update([one.check for one in last if not one.passed] or ["other"])
+
+    @property
+    def caught(self) -> Counter[str]:
+        """By check of the inspector, the texts that failed it in any version."""
+        return Counter(
+            {check: row["failed"] for check, row in self.inspections.table().items() if row["failed"]}
+        )
 
     @property
     def cost(self) -> dict[str, float]:
@@ -111,7 +119,8 @@ class Tally:
     def details(self) -> list[str]:
         """What was dropped, failed and caught, each with its reason and count: one line a kind."""
         kinds = {
-            "dropped problems": self.dropped, "failed": self.failed, "caught by the inspector": self.caught,
+            "dropped problems": self.dropped, "failed": self.failed,
+            "wrong attempts set aside": self.set_aside, "caught by the inspector": self.caught,
             "quarantined": self.quarantined,
         }  # fmt: skip
         return [f"collect: {kind}: {_counts(counts)}" for kind, counts in kinds.items() if counts]
@@ -124,7 +133,8 @@ class Tally:
             "left": max(0, self.total - self.done - self.elsewhere),
             "errors": self.errors, "failed": dict(self.failed.most_common()),
             "dropped": dict(self.dropped.most_common()), "quarantined": dict(self.quarantined.most_common()),
-            "caught": dict(self.caught.most_common()), "status": dict(self.status.most_common()),
+            "set_aside": dict(self.set_aside.most_common()), "inspector": self.inspections.table(),
+            "status": dict(self.status.most_common()),
             "attempts": self.attempts, "right_first": self.right_first, "right_final": self.right_final,
             "accuracy": self.right_first / self.attempts if self.attempts else None,
             "calls": dict(self.calls), "tokens": dict(self.tokens), "tokens_in": dict(self.tokens_in),
@@ -137,10 +147,6 @@ def failure_reason(trace: Trace) -> str:
     """Why a run failed, without the numbers and names that differ from problem to problem."""
     text = (trace.error or "no reason given").strip()
     return _VARIABLE.sub("_", text)[:160]
-
-
-def _failed_checks(inspections: tuple[Inspection, ...]) -> list[str]:
-    return [one.check for one in inspections if not one.passed]
 
 
 def _counts(counts: Counter[str]) -> str:

@@ -47,6 +47,7 @@ class Work:
         given_up: Attempts that failed too often.
         total: Attempts to make.
         elsewhere: Units that another process has in hand.
+        begun: Whether any attempt was made before.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Work:
         # whatever failed before may fail in a row: it comes last, so that it never stands in the way
         self._units: Iterator[Unit] = iter([*fresh, *again])
         self._fresh = len(fresh)
+        self.begun = bool(self.skipped or self.given_up or again)
 
     @property
     def retrying(self) -> bool:

@@ -84,7 +84,14 @@ class CollectionConfig(StageConfig):
         default="sandbox", description="model: sandbox, local:PATH, vllm:NAME@URL, openai:NAME"
     )
     adapter: Path | None = Field(default=None, description="LoRA adapter folder on top of a local student")
-    teacher: str = Field(default="sandbox", description="sandbox, or a model as for --student")
+    teacher: str = Field(
+        default="sandbox",
+        description="sandbox, reference (rules over the reference solution), same_model_grounded (the "
+        "student's model, which sees the reference), or a model as for --student",
+    )
+    inspector: str | None = Field(
+        default=None, description="model that inspects the teacher's work after the rules; none: rules alone"
+    )
     prompts: str = Field(default="auto", description="auto (the student's own), default, or a TOML file")
     store: Path | str = Field(
         default=Path("traces"), description="trace store: a folder, a .jsonl file, or an address (s3://...)"
@@ -108,6 +115,18 @@ class CollectionConfig(StageConfig):
     )
     resamples: int = Field(
         default=0, ge=0, le=32, description="further corrections the student samples at that step (B8)"
+    )
+    free_review: bool = Field(
+        default=False, description="also a review that names its step itself, for metrics only (B4)"
+    )
+    rollouts: int = Field(
+        default=1, ge=1, le=32, description="corrections until one reaches the answer, at most (B5)"
+    )
+    revise_unreached: bool = Field(
+        default=False, description="a correction that does not lead to the answer goes back to the teacher"
+    )
+    max_errors: int | None = Field(
+        default=2, ge=1, description="distinct wrong answers of one problem that are kept; none: all (B24)"
     )
     concurrency: int = Field(default=64, ge=1, description="problems in flight at once")
     call_timeout: float | None = Field(
