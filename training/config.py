@@ -39,7 +39,7 @@ class StageConfig(Record):
         return (value,) if takes_list and isinstance(value, str | Path) else value
 
 
-class EstimateConfig(StageConfig):
+class EstimateConfig(Record):
     """What a dry run cannot know and takes for granted."""
 
     accuracy: float = Field(default=0.5, ge=0, le=1, description="share of right attempts")
