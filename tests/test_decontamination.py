@@ -26,21 +26,6 @@ from supercorrect_agent.problems import (
 from supercorrect_agent.types import Problem
 
 WORDS = [f"word{number}" for number in range(14)]
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-]
 
 
 def problem(question: str) -> Problem:

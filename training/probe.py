@@ -51,7 +51,7 @@ class Probe:
     """A fixed set of problems and the way they are asked.
 
     Args:
-        source: The problems: a JSON Lines file, or ``sandbox:SPLIT``.
+        source: The problems: any source of `load_problems`.
         config: The stage's settings. The same ``seed`` gives the same problems.
         tokenizer: The student's tokenizer.
 

@@ -156,7 +156,7 @@ class Fields:
         for wanted in self.names[name] if isinstance(row, Mapping) else ():
             value = row.get(wanted)
             if value is None and wanted not in row:
-                value = _inside(row, wanted)
+                value = _inside(row, wanted) if "." in wanted else _ABSENT
                 if value is _ABSENT:
                     continue
             self.seen.add(name)

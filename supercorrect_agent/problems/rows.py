@@ -19,6 +19,7 @@ Row = tuple[str, Any] | Fault
 Columns = Callable[[list[str], str], list[str]]
 """Chooses the needed ones of a table's columns; takes them and the table's name."""
 
+_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=lambda name: None)
 _LINE_BYTES = 16 << 20
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 256
@@ -95,13 +96,9 @@ def _parse(line: bytes, where: str) -> Row:
     except UnicodeDecodeError as error:
         return Fault("not UTF-8", where, f"{where} is not UTF-8 ({error.reason}). Save the file as UTF-8.")
     try:
-        return where, _load(text)
+        return where, _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         return Fault("not JSON", where, f"{where} is not JSON ({error}). Write one JSON object a line.")
-
-
-def _load(text: str) -> Any:
-    return json.loads(text, parse_int=Number, parse_float=Number, parse_constant=lambda name: None)
 
 
 def _begins_a_list(file: BinaryIO) -> bool:
