@@ -33,7 +33,7 @@ LOCAL = {"models/decoding.py", "models/engine.py", "models/folder.py"}
 LAYERS = (
     ("types", "errors"),
     ("grammar",),
-    ("templates",),
+    ("templates", "problems"),
     ("verification",),
     ("prompts", "store"),
     ("models",),
@@ -134,6 +134,7 @@ def test_the_front_door_is_pinned() -> None:
         "create_solver_tool",
         "create_supercorrect_graph",
         "load_chat_model",
+        "load_problems",
         "open_store",
         "parse_critique",
         "parse_solution",

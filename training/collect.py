@@ -19,6 +19,7 @@ from typing import Any
 from supercorrect_agent.errors import ModelError
 from supercorrect_agent.graph import create_collecting_graph
 from supercorrect_agent.models import load_chat_model
+from supercorrect_agent.problems import load_problems
 from supercorrect_agent.state import CollectConfig
 from supercorrect_agent.store import JsonlTraceStore, open_store
 from supercorrect_agent.types import Problem, Trace, content_id
@@ -26,7 +27,7 @@ from training.config import CollectionConfig
 from training.flags import run_main
 from training.pool import run_bounded
 from training.progress import Pace, Say, print_line
-from training.sources import is_local, load_problems, resolve_prompts, student_spec
+from training.sources import is_local, resolve_prompts, student_spec
 
 _GIVE_UP_AFTER = 8
 

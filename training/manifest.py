@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import Field
 
+from supercorrect_agent.problems import HeldOut
 from supercorrect_agent.prompts import Prompt, PromptSet
 from supercorrect_agent.types import Record, Trace
-from training.held_out import HeldOut
 
 Row = dict[str, Any]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from supercorrect_agent.inspector import failed_checks, speaks_of_reference
+from supercorrect_agent.problems import HeldOut
 from supercorrect_agent.prompts import (
     DEFAULT_PROMPTS,
     PromptSet,
@@ -33,7 +34,6 @@ from training.critiques import (
     reviewed_attempts,
     turns,
 )
-from training.held_out import HeldOut
 from training.manifest import Ledger, Manifest, Row, unusable
 from training.rows import Candidates, Rows
 

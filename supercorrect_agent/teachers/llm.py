@@ -15,6 +15,8 @@ from langchain_core.runnables import RunnableConfig
 
 from supercorrect_agent.calls import Effect, Flow, Reply, adrive, ask, drive, model_name, note_calls
 from supercorrect_agent.models import schema_kwargs
+<<<<<<< HEAD
+from supercorrect_agent.problems.mapping import without_calculator_marks
 from supercorrect_agent.prompts import (
     DEFAULT_PROMPTS,
     Prompt,
@@ -23,6 +25,10 @@ from supercorrect_agent.prompts import (
     render_prompt,
     review_messages,
 )
+=======
+from supercorrect_agent.problems import without_calculator_marks
+from supercorrect_agent.prompts import DEFAULT_PROMPTS, Prompt, PromptSet, fence, render_prompt
+>>>>>>> wt-problems
 from supercorrect_agent.teachers import Critiqued, Written
 from supercorrect_agent.teachers.verdict import READ_LIMIT, VERDICT_SCHEMA, as_critique, read_verdict
 from supercorrect_agent.templates import parse_critique, parse_solution
@@ -239,7 +245,7 @@ def same_model_grounded(model: BaseChatModel, prompts: PromptSet | None = None) 
 
 def reference_text(problem: Problem) -> str:
     """What a grounded teacher sees: the reference solution and the true answer, as far as there are any."""
-    parts = [problem.reference_solution or ""]
+    parts = [without_calculator_marks(problem.reference_solution or "")]
     if problem.answer is not None:
         parts.append(f"Answer: {problem.answer}")
     return "\n".join(part for part in parts if part)
