@@ -15,8 +15,7 @@ from langchain_core.runnables import RunnableConfig
 
 from supercorrect_agent.calls import Effect, Flow, Reply, adrive, ask, drive, model_name, note_calls
 from supercorrect_agent.models import schema_kwargs
-<<<<<<< HEAD
-from supercorrect_agent.problems.mapping import without_calculator_marks
+from supercorrect_agent.problems import without_calculator_marks
 from supercorrect_agent.prompts import (
     DEFAULT_PROMPTS,
     Prompt,
@@ -25,10 +24,6 @@ from supercorrect_agent.prompts import (
     render_prompt,
     review_messages,
 )
-=======
-from supercorrect_agent.problems import without_calculator_marks
-from supercorrect_agent.prompts import DEFAULT_PROMPTS, Prompt, PromptSet, fence, render_prompt
->>>>>>> wt-problems
 from supercorrect_agent.teachers import Critiqued, Written
 from supercorrect_agent.teachers.verdict import READ_LIMIT, VERDICT_SCHEMA, as_critique, read_verdict
 from supercorrect_agent.templates import parse_critique, parse_solution
