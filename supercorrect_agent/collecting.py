@@ -29,6 +29,7 @@ from supercorrect_agent.inspector import (
     inspect_answer,
     inspect_arithmetic,
     inspect_critique,
+    inspect_trace,
 )
 from supercorrect_agent.models import can_prefill
 from supercorrect_agent.outcome import build_trace
@@ -193,9 +194,10 @@ def inspect(collector: Collector, state: CollectState, config: RunnableConfig) -
 
 def _rule_checks(collector: Collector, state: CollectState, found: Critique) -> Flow[tuple[Inspection, ...]]:
     problem, solution = problem_of(state), collector.student.read(current_text(state))
-    checks = inspect_critique(problem, solution, found) + inspect_arithmetic(found)
+    checks = inspect_critique(problem, solution, found)
     if not found.readable:
         return checks
+    checks += inspect_arithmetic(found) + inspect_trace(problem, solution, found)
     right = current_verdict(state).correct
     note = (
         "The answer is right, but a step is called wrong."

@@ -14,6 +14,7 @@ from supercorrect_agent.inspector.rules import (
     inspect_arithmetic,
     inspect_critique,
     inspect_template,
+    inspect_trace,
     speaks_of_reference,
 )
 from supercorrect_agent.types import Call, Critique, Inspection, Problem, Solution
@@ -35,6 +36,7 @@ __all__ = [
     "inspect_arithmetic",
     "inspect_critique",
     "inspect_template",
+    "inspect_trace",
     "speaks_of_reference",
 ]
 

@@ -34,6 +34,17 @@ def inspect_critique(problem: Problem, solution: Solution, critique: Critique) -
     return tuple(_checks(problem, solution, critique))
 
 
+def inspect_trace(problem: Problem, solution: Solution, critique: Critique) -> tuple[Inspection, ...]:
+    """The check ``trace_leak`` of a critique written as a correction trace, all of which is learned from.
+
+    Every step of it is judged in words, which must not speak of a reference. There is no such check where the
+    student's own steps, which a trace repeats, speak of one.
+    """
+    if "<evaluate" not in critique.raw.lower() or _LEAK.search(solution.raw):
+        return ()
+    return (_no_leak(problem, critique.raw, "trace_leak"),)
+
+
 def inspect_arithmetic(critique: Critique) -> tuple[Inspection, ...]:
     """The check ``arithmetic`` of a critique that has a correction: every equation in that holds.
 
@@ -101,7 +112,7 @@ def _checks(problem: Problem, solution: Solution, critique: Critique) -> Iterato
     yield _check("readable", critique.readable, "The reply could not be read.")
     if not critique.readable:
         return
-    yield _no_leak(problem, f"{critique.cause}\n{critique.correction}", _trace_words(critique, solution))
+    yield _no_leak(problem, f"{critique.cause}\n{critique.correction}")
     if critique.step is None:
         return
     last = len(solution.steps)
@@ -134,18 +145,9 @@ def _template_checks(problem: Problem, template: Solution | None) -> Iterator[In
     yield _holds("A step", "\n".join(steps))
 
 
-def _trace_words(critique: Critique, solution: Solution) -> str:
-    """A correction trace as its author wrote it, whose words on the steps are learned from, too.
-
-    Empty where it is no trace, and where the student's own steps, which it repeats, have such words.
-    """
-    is_trace = "<evaluate" in critique.raw.lower() and not _LEAK.search(solution.raw)
-    return critique.raw if is_trace else ""
-
-
-def _no_leak(problem: Problem, *texts: str) -> Inspection:
+def _no_leak(problem: Problem, text: str, check: str = "leak") -> Inspection:
     note = "It speaks of a reference that the student never sees."
-    return _check("leak", not any(speaks_of_reference(problem, text) for text in texts), note)
+    return _check(check, not speaks_of_reference(problem, text), note)
 
 
 def _holds(what: str, text: str) -> Inspection:
