@@ -9,7 +9,7 @@ _MARK = re.compile(r"<<([^<>]*)>>")
 _FINAL = re.compile(r"\n?\s*####.*\Z", re.DOTALL)
 _SENTENCE = re.compile(r"(?<=[a-z)\d%][.!?])\s+(?=[A-Z$])|(?<=[.!?][\"'])\s+(?=[A-Z$])")
 _NUMBER = r"\$?\(*\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)%?\)*"
-_CHAIN = re.compile(rf"{_NUMBER}(?:\s*[a-z/]{{0,12}}\s*[-+*/×÷xX–]\s*{_NUMBER})+")
+_CHAIN = re.compile(rf"{_NUMBER}(?:\s*[a-z/]{{0,12}}\s*[-+*/\u00d7\u00f7xX\u2013]\s*{_NUMBER})+")
 _TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+|[-+*/()%]")
 _OPERATORS = str.maketrans({"×": "*", "x": "*", "X": "*", "÷": "/", "–": "-", "−": "-"})  # noqa: RUF001
 _LETTER_EQUATION = re.compile(r"(?:^|[\s(\d])([a-zA-Z])(?=\s*[=+*/-])|\d([a-z])\b(?=\s*[=+-])")
@@ -55,14 +55,14 @@ def read_line(line: str) -> Line:
     return Line(
         text=shown,
         expression=expression.strip(),
-        operators=tuple(token for token in tokens if token in "+-*/"),
+        operators=tuple(sign for sign in tokens if sign in "+-*/"),
         numbers=tuple(token.replace(",", "") for token in tokens if token[-1].isdigit()),
         unknown=_LETTER_EQUATION.search(shown) is not None and "=" in shown,
     )
 
 
 def join_shortest(texts: list[str], *, most: int, least: int) -> list[str]:
-    """Joins neighbours until at most ``most`` texts are left, each of ``least`` characters where it can be."""
+    """Joins neighbours down to ``most`` texts, each of ``least`` characters where that can be."""
     texts = list(texts)
     while len(texts) > 2:
         short = min(range(len(texts)), key=lambda i: len(texts[i]))

@@ -2,6 +2,7 @@ r"""MATH's references as steps: sentences, never cut inside ``$...$``, a display
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from supercorrect_agent.teachers.reference.lines import join_shortest
@@ -9,7 +10,13 @@ from supercorrect_agent.teachers.reference.lines import join_shortest
 _DROPPED = re.compile(
     r"\[asy\].*?\[/asy\]|\[asy\].*\Z|\\begin\{(center|figure)\}.*?\\end\{\1\}|(?<!\\)%[^\n]*", re.DOTALL
 )
-_OTHER_WAY = re.compile(r"(?:^|\n)\s*(?:\\textbf\{)?(?:Alternate |Another )?Solution\s*(?:#\s*)?\d\W{0,3}", re.I)
+_POINTS_AT_DRAWING = re.compile(
+    r"(?P<stop>\A|[.?!$\]}]\s+)[^.$\\\n]*\b(?:below|following (?:diagram|figure|graph)|as shown|shown here)"
+    r"[^.$\\\n]*(?::|\.)(?=\s*\n\s*\n|\s*\Z)"
+)
+_OTHER_WAY = re.compile(
+    r"(?:^|\n)\s*(?:\\textbf\{)?(?:Alternate |Another )?Solution\s*(?:#\s*)?\d\W{0,3}", re.I
+)
 _TITLE = re.compile(r"\A\s*(?:\\textbf\{)?Solution\W{1,3}", re.I)
 _MATH = re.compile(
     r"\\begin\{(?P<name>[A-Za-z]+\*?)\}.*?\\end\{(?P=name)\}"
@@ -23,7 +30,7 @@ _SHORT = 40
 
 
 def split_prose(reference: str) -> list[str]:
-    """Splits LaTeX prose into 2 to 8 steps where it can; drawings and further ways to solve it are left out."""
+    """Splits LaTeX prose into 2 to 8 steps where it can; drawings and further solutions are left out."""
     text = drop_drawings(reference)
     sentences = sentences_of(text)
     if len(sentences) == 1:
@@ -36,7 +43,7 @@ def split_prose(reference: str) -> list[str]:
 
 def drop_drawings(text: str) -> str:
     """The text without Asymptote code, and of several solutions only the first that boxes its answer."""
-    text = _DROPPED.sub("\n\n", text)
+    text = _POINTS_AT_DRAWING.sub(r"\g<stop>", _DROPPED.sub("\n\n", text))
     ways = [way for way in _OTHER_WAY.split(text) if way.strip()]
     text = next((way for way in ways if "\\boxed" in way), text)
     return _TITLE.sub("", text).strip()
@@ -92,11 +99,9 @@ def _ends_sentence(math: str, after: str) -> bool:
 
 def _cut(text: str, where: re.Pattern[str]) -> list[str]:
     formulas = [math.span() for math in _MATH.finditer(text)]
-    cuts = [
-        cut.end() for cut in where.finditer(text) if not any(a < cut.end() < b for a, b in formulas)
-    ]
+    cuts = [cut.end() for cut in where.finditer(text) if not any(a < cut.end() < b for a, b in formulas)]
     bounds = [0, *cuts, len(text)]
-    pieces = [text[a:b].strip() for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = [text[a:b].strip() for a, b in itertools.pairwise(bounds)]
     return [piece for piece in pieces if re.search(r"\w", piece)]
 
 

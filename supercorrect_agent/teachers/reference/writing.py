@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 
-from supercorrect_agent.teachers.reference.advice import prose_key, prose_summary
-from supercorrect_agent.teachers.reference.hints import line_key, line_summary
+from supercorrect_agent.teachers.reference.advice import prose_key
+from supercorrect_agent.teachers.reference.hints import line_key
+from supercorrect_agent.teachers.reference.kinds import line_summary
 from supercorrect_agent.teachers.reference.lines import split_lines
 from supercorrect_agent.teachers.reference.paragraphs import split_prose
+from supercorrect_agent.teachers.reference.techniques import prose_summary
 from supercorrect_agent.templates import extract_answer, format_solution, is_strict, parse_solution
 from supercorrect_agent.types import Problem, Solution, Step
 
@@ -41,8 +43,8 @@ def write_solution(problem: Problem, *, model: str = "") -> Solution | None:
     answer = problem.answer if problem.answer is not None else extract_answer(reference)[0]
     if not reference or not (answer or "").strip():
         return None
-    steps, generalized = _from_prose(problem, reference) if is_prose(reference) else _from_lines(
-        problem, reference
+    steps, generalized = (
+        _from_prose(problem, reference) if is_prose(reference) else _from_lines(problem, reference)
     )
     draft = Solution(steps=steps, generalized=generalized, answer=str(answer).strip())
     written = format_solution(draft)
@@ -62,9 +64,9 @@ def _plain(reference: str) -> str:
 
 
 def _from_lines(problem: Problem, reference: str) -> tuple[tuple[Step, ...], str]:
-    lines = split_lines(reference)
+    lines, used = split_lines(reference), set[str]()
     steps = tuple(
-        Step(index=i, text=line.text, key=line_key(problem.question, line, last=i == len(lines)))
+        Step(index=i, text=line.text, key=line_key(problem.question, line, last=i == len(lines), used=used))
         for i, line in enumerate(lines, 1)
     )
     return steps, line_summary(problem.question, lines)
