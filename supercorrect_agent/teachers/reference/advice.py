@@ -61,7 +61,8 @@ _KEYS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
             ),
         ),
         (
-            r"\bcases\b|\b(?:each|the|one|other|this|first|second|last|consider\w*) case\b(?<!in this case)|\bcase \$?\d",
+            r"\bcases\b|\b(?:each|the|one|other|first|second|last|consider\w*) case\b(?<!in this case)"
+            r"|\bcase \$?\d",
             (
                 "The cases must cover everything and must not overlap; work each one out to its end.",
                 "Check that no case is missing and that none is counted twice.",

@@ -1,0 +1,183 @@
+r"""Judges solutions of MATH problems by a reference in LaTeX prose and the true answer, without a model.
+
+A solution with the true answer is right unless a plain calculation in it is false. In one with another answer
+the first step with a claim that is false by itself is the wrong one; where all claims hold by themselves, the
+step whose results leave what the reference knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from supercorrect_agent.teachers.reference.finding import Finding, Kind
+from supercorrect_agent.teachers.reference.latex import parse, value_of
+from supercorrect_agent.teachers.reference.paragraphs import drop_drawings, sentences_of, unbox
+from supercorrect_agent.teachers.reference.relations import links_of
+from supercorrect_agent.teachers.reference.support import (
+    Content,
+    Key,
+    content_of,
+    is_telling,
+    key_of,
+    last_values,
+    next_sentence,
+)
+from supercorrect_agent.teachers.reference.suspicions import Suspicion, folded, shown, suspicions_of
+from supercorrect_agent.templates import extract_answer
+from supercorrect_agent.types import Problem
+from supercorrect_agent.verification import MathVerifier
+
+_SURE = 0.69
+_CERTAIN = 0.95
+_VERIFIER = MathVerifier(seconds=2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A problem with the steps of a solution, and what each step contains and what speaks against it."""
+
+    problem: Problem
+    steps: tuple[str, ...]
+    reference: tuple[str, ...]
+    contents: tuple[Content, ...]
+    doubts: tuple[tuple[Suspicion, ...], ...]
+
+    @property
+    def answer(self) -> str:
+        return self.problem.answer or ""
+
+
+def locate_math(problem: Problem, steps: Sequence[str], answer: str | None = None) -> Finding | None:
+    r"""Finds the first wrong step of a solution of a MATH problem.
+
+    Args:
+        problem: With its reference solution and, unless that boxes it, its true answer.
+        steps: The steps' texts, without tags; paragraphs of any length.
+        answer: The solution's final answer, where it stands apart from the steps. Otherwise the last
+            ``\boxed{}`` of the steps, else their last number.
+
+    Returns:
+        The first wrong step, or None for a solution that is right.
+    """
+    if not steps:
+        return None
+    reference = problem.reference_solution or ""
+    truth = problem.answer if problem.answer is not None else extract_answer(reference)[0]
+    stated = answer if answer is not None else extract_answer("\n\n".join(steps))[0]
+    right = _VERIFIER.verify(answer=stated, target=truth).status in ("correct", "unscored")
+    judged = _judge(problem.model_copy(update={"answer": truth}), steps)
+    wrong = _certainly_false(judged) if right else _first_doubt(judged)
+    if wrong is not None:
+        return _finding(judged, *wrong)
+    if right:
+        return None
+    return _unsupported(judged, stated)
+
+
+def _judge(problem: Problem, steps: Sequence[str]) -> _Judged:
+    reference = problem.reference_solution or ""
+    known = {folded(link.text) for text in (problem.question, reference) for link in links_of(text)}
+    return _Judged(
+        problem=problem,
+        steps=tuple(steps),
+        reference=tuple(unbox(sentence) for sentence in sentences_of(drop_drawings(reference))),
+        contents=tuple(content_of(step) for step in steps),
+        doubts=tuple(map(tuple, suspicions_of(steps, frozenset(known)))),
+    )
+
+
+def _certainly_false(judged: _Judged) -> tuple[int, Suspicion] | None:
+    """In a solution with the true answer: a false calculation with plain numbers, which nothing explains."""
+    for i, doubts in enumerate(judged.doubts):
+        for doubt in doubts:
+            exact = isinstance(doubt.value, Fraction) and "\\text" not in doubt.link.text
+            if doubt.sure >= _CERTAIN and exact and doubt.link.sign == "=" and "%" not in doubt.link.text:
+                return i, doubt
+    return None
+
+
+def _first_doubt(judged: _Judged) -> tuple[int, Suspicion] | None:
+    for i, doubts in enumerate(judged.doubts):
+        sure = [doubt for doubt in doubts if doubt.sure >= _SURE]
+        if sure:
+            return i, max(sure, key=lambda doubt: doubt.sure)
+    return None
+
+
+def _finding(judged: _Judged, index: int, doubt: Suspicion) -> Finding:
+    return Finding(index + 1, "slip", doubt.cause, _corrected(judged, index, doubt), doubt.sure)
+
+
+def _corrected(judged: _Judged, index: int, doubt: Suspicion) -> str:
+    """The step with the right value in place of the wrong one; else what the reference does there."""
+    step = judged.steps[index]
+    right = doubt.link.right.strip()
+    if doubt.value is not None and right and f"= {right}" in step.replace("=" + right, f"= {right}"):
+        if parse(doubt.link.left) == doubt.link.one and not isinstance(doubt.value, complex):
+            text = step.replace("=" + right, f"= {right}")
+            fixed = text.replace(f"= {right}", f"= {shown(doubt.value)}", 1)
+            if fixed != step:
+                return fixed
+    return _from_reference(judged, index)
+
+
+def _from_reference(judged: _Judged, index: int) -> str:
+    text = next_sentence(judged.reference, judged.steps[:index], judged.problem.question)
+    last = index == len(judged.steps) - 1
+    if last or not text:
+        text = f"{text} So the answer is $\\boxed{{{judged.answer}}}$.".strip()
+    return text
+
+
+def _unsupported(judged: _Judged, stated: str | None) -> Finding:
+    """Where no claim is false by itself: the step whose results leave what the reference knows."""
+    known = (
+        content_of(judged.problem.question).written
+        | content_of(judged.problem.reference_solution or "").written
+    )
+    final = _key(stated)
+    index = _leaves(judged, known, final)
+    value = next((key for key in _news(judged, index) if key not in known), final)
+    last = index == len(judged.steps) - 1
+    kind: Kind = "answer" if last and value == final else "quantity"
+    wrong = shown(value) if value is not None else (stated or "")
+    if kind == "answer":
+        cause = f"The steps before hold, but ${wrong or stated}$ is not what the question asks for."
+    else:
+        cause = (
+            f"${wrong}$ does not follow from what is known; the conditions of the problem do not lead to it."
+        )
+    return Finding(index + 1, kind, cause, _from_reference(judged, index), 0.4)
+
+
+def _leaves(judged: _Judged, known: frozenset[Key], final: Key | None) -> int:
+    """The index of the first step, after the last one with a telling known result, that has an unknown one."""
+    last = len(judged.steps) - 1
+    first_final = next((i for i in range(last + 1) if final is not None and final in _news(judged, i)), last)
+    unknown = [i for i in range(first_final + 1) if any(key not in known for key in _news(judged, i))]
+    supported = [
+        i for i in range(first_final) if any(is_telling(key) and key in known for key in _fresh(judged, i))
+    ]
+    after = supported[-1] if supported else -1
+    later = [i for i in unknown if i > after]
+    return later[0] if later else unknown[0] if unknown else first_final
+
+
+def _news(judged: _Judged, index: int) -> list[Key]:
+    """The results of a step that no step before it, nor the question, has; its last numbers where it has none."""
+    content = judged.contents[index]
+    results = content.results or last_values(judged.steps[index])[-1:]
+    earlier = frozenset[Key]().union(*(c.written for c in judged.contents[:index]))
+    return [key for key in results if key not in earlier]
+
+
+def _fresh(judged: _Judged, index: int) -> list[Key]:
+    given = content_of(judged.problem.question).written
+    return [key for key in _news(judged, index) if key not in given]
+
+
+def _key(text: str | None) -> Key | None:
+    value = value_of(text) if text else None
+    return None if value is None else key_of(value)

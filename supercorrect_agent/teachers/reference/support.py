@@ -1,0 +1,104 @@
+"""Which values of a solution the reference has too, and which sentence of the reference comes next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from supercorrect_agent.teachers.reference.latex import Number, Unreadable, evaluate
+from supercorrect_agent.teachers.reference.relations import formulas_of, links_of
+
+_NUMBER = re.compile(r"(?<![\w.\\])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w]|\.\d|,\d)")
+_SIMPLE_FRACTION = re.compile(
+    r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}|\\[dt]?frac(\d)(\d)|(?<![\w/.])(\d+)/(\d+)(?![\w/])"
+)
+_WORDS = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+    "ten": 10, "eleven": 11, "twelve": 12, "twice": 2, "half": Fraction(1, 2), "third": Fraction(1, 3),
+    "hundred": 100, "dozen": 12,
+}  # fmt: skip
+_WORD = re.compile(r"\b(" + "|".join(_WORDS) + r")s?\b", re.IGNORECASE)
+
+Key = Fraction | float
+"""A value to look up: exact, or a real number to six digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The values of a text: those its relations come to, and all that are written in it."""
+
+    results: tuple[Key, ...]
+    written: frozenset[Key]
+
+
+def content_of(text: str) -> Content:
+    """Reads the values of a text; ``results`` are the right sides of its relations, in order."""
+    results: list[Key] = []
+    written: set[Key] = set()
+    for link in links_of(text):
+        for node, right in ((link.one, False), (link.other, True)):
+            if node.letters() - {"i"}:
+                continue
+            try:
+                key = key_of(evaluate(node))
+            except Unreadable:
+                continue
+            written.add(key)
+            if right and key not in results:
+                results.append(key)
+    written |= _numbers(text)
+    return Content(tuple(results), frozenset(written))
+
+
+def key_of(value: Number) -> Key:
+    """The key under which a value is looked up."""
+    if isinstance(value, Fraction):
+        return value
+    size = abs(value) if isinstance(value, complex) else value
+    return float(f"{size:.6g}")
+
+
+def last_values(text: str) -> tuple[Key, ...]:
+    """The numbers written in a text, in order."""
+    return tuple(Fraction(match[0].replace(",", "")) for match in _NUMBER.finditer(text))
+
+
+def is_telling(key: Key) -> bool:
+    """Whether two texts hardly share this value by chance."""
+    return not isinstance(key, Fraction) or key.denominator != 1 or abs(key) > 4
+
+
+def next_sentence(reference: Sequence[str], prefix: Sequence[str], question: str) -> str:
+    """The sentence of the reference that follows all that a prefix of the solution has reached.
+
+    Args:
+        reference: The reference's sentences.
+        prefix: The steps before the wrong one.
+        question: The question, whose values say nothing.
+    """
+    given = content_of(question).written
+    reached = frozenset[Key]().union(*(content_of(step).written for step in prefix)) - given
+    position = 0
+    for i, sentence in enumerate(reference):
+        news = {key for key in content_of(sentence).written - given if is_telling(key)}
+        if news and news <= reached:
+            position = i + 1
+    return reference[min(position, len(reference) - 1)] if reference else ""
+
+
+def _numbers(text: str) -> set[Key]:
+    found: set[Key] = set()
+    for match in _NUMBER.finditer(text):
+        value = Fraction(match[0].replace(",", ""))
+        found |= {value, abs(value)}
+    for match in _SIMPLE_FRACTION.finditer(text):
+        up, low = (part for part in match.groups() if part is not None)
+        if int(low):
+            found.add(Fraction(int(up), int(low)))
+    found |= {Fraction(_WORDS[match[1].lower()]) for match in _WORD.finditer(text)}
+    for formula, plain in formulas_of(text):
+        if not plain:
+            found |= {Fraction(number) for number in re.findall(r"(?<![\d.])\d+(?![\d.])", formula)}
+    return found
