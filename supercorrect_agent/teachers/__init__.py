@@ -82,7 +82,8 @@ def as_teacher(spec: str | BaseChatModel | Teacher, prompts: PromptSet | None = 
 
     Args:
         spec: A teacher (returned as it is), a chat model, ``"sandbox"`` for the symbolic teacher of the
-            sandbox, or any other string that ``load_chat_model`` takes.
+            sandbox, ``"reference"`` for the rules over a reference solution, or any other string that
+            ``load_chat_model`` takes.
         prompts: The prompts of an LLM teacher; the default ones if None.
 
     Raises:
@@ -93,6 +94,10 @@ def as_teacher(spec: str | BaseChatModel | Teacher, prompts: PromptSet | None = 
         from supercorrect_agent.sandbox.teacher import SandboxTeacher
 
         return SandboxTeacher()
+    if spec == "reference":
+        from supercorrect_agent.teachers.reference import ReferenceTeacher
+
+        return ReferenceTeacher()
     if isinstance(spec, str | BaseChatModel):
         from supercorrect_agent.models import load_chat_model
         from supercorrect_agent.teachers.llm import LLMTeacher
