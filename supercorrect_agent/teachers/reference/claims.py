@@ -13,7 +13,7 @@ from supercorrect_agent.teachers.reference.relations import Link
 Truth = Literal["true", "false", "open", "unknown"]
 """``open``: it holds for some values of its letters, so it may be a condition and not a claim."""
 
-_POINTS = (
+POINTS = (
     (Fraction(7, 5), Fraction(12, 7)), (Fraction(23, 11), Fraction(5, 9)), (Fraction(3, 13), Fraction(19, 17)),
     (Fraction(29, 8), Fraction(2, 19)),
 )  # fmt: skip
@@ -43,7 +43,7 @@ def check(link: Link, known: Mapping[str, Number] | None = None) -> Truth:
 def points(letters: list[str], known: Mapping[str, Number]) -> list[dict[str, Number]]:
     """A few assignments of rational values to letters, always the same ones."""
     return [
-        {**known, **{letter: start + step * i for i, letter in enumerate(letters)}} for start, step in _POINTS
+        {**known, **{letter: start + step * i for i, letter in enumerate(letters)}} for start, step in POINTS
     ]
 
 

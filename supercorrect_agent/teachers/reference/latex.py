@@ -17,7 +17,7 @@ from typing import Final
 Number = Fraction | float | complex
 
 _MAX_BITS: Final = 4000
-_MAX_LENGTH: Final = 600
+_MAX_LENGTH: Final = 400
 _TOKEN = re.compile(
     r"\s*(\d+(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+|\\[A-Za-z]+|\\.|[A-Z]{2,4}|[A-Za-z]|[-+*/^_!(){}\[\]|%°])"
 )
@@ -29,7 +29,8 @@ _TEXT = re.compile(
     r"\\(?:text|textrm|textbf|mbox|mathrm|operatorname|textit|hbox)\s*\{([^{}]*)\}(?:\^\{?[23]\}?)?"
 )
 _NAMED = re.compile(
-    r"\\(?:text|mathrm|operatorname|mbox)\s*\{[^{}]*\}(?=\s*(?:[(_^]|\\left\s*\())|\\text\s*\{\s*(?:cis|gcd|lcm)[^{}]*\}"
+    r"\\operatorname\s*\{[^{}]*\}|\\text\s*\{\s*(?:cis|gcd|lcm)[^{}]*\}"
+    r"|\\(?:text|mathrm|mbox)\s*\{[^{}]*\}(?=\s*(?:[(_^]|\\left\s*\())"
 )
 _TRIG = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _GREEK = frozenset(

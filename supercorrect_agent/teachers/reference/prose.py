@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from supercorrect_agent.teachers.reference.finding import Finding, Kind
-from supercorrect_agent.teachers.reference.latex import parse, value_of
+from supercorrect_agent.teachers.reference.latex import Number, Unreadable, evaluate, parse, value_of
 from supercorrect_agent.teachers.reference.paragraphs import drop_drawings, sentences_of, unbox
 from supercorrect_agent.teachers.reference.relations import links_of
 from supercorrect_agent.teachers.reference.support import (
@@ -84,8 +84,26 @@ def _judge(problem: Problem, steps: Sequence[str]) -> _Judged:
         steps=tuple(steps),
         reference=tuple(unbox(sentence) for sentence in sentences_of(drop_drawings(reference))),
         contents=tuple(content_of(step) for step in steps),
-        doubts=tuple(map(tuple, suspicions_of(steps, frozenset(known)))),
+        doubts=tuple(map(tuple, suspicions_of(steps, frozenset(known), _letter_values(problem)))),
     )
+
+
+def _letter_values(problem: Problem) -> dict[str, Number]:
+    """The letters to which the reference gives one value and no other."""
+    found: dict[str, set[Key]] = {}
+    values: dict[str, Number] = {}
+    name, chain = "", -1
+    for link in links_of(problem.reference_solution or ""):
+        if link.chain != chain:
+            name, chain = link.one.name if link.one.kind == "letter" else "", link.chain
+        try:
+            value = evaluate(link.other)
+        except Unreadable:
+            continue
+        if name and link.sign == "=":
+            values[name] = value
+            found.setdefault(name, set()).add(key_of(value))
+    return {letter: values[letter] for letter, keys in found.items() if len(keys) == 1 and letter != "i"}
 
 
 def _certainly_false(judged: _Judged) -> tuple[int, Suspicion] | None:
@@ -153,29 +171,69 @@ def _unsupported(judged: _Judged, stated: str | None) -> Finding:
 
 
 def _leaves(judged: _Judged, known: frozenset[Key], final: Key | None) -> int:
-    """The index of the first step, after the last one with a telling known result, that has an unknown one."""
+    """The step from which the wrong answer comes, traced back through the equations that led to it.
+
+    From the step that first has the answer back to where its unknown numbers came from, as long as there are
+    any; a number from which a value of the reference was reached is not unknown.
+    """
+    if final is None:
+        return _first_unknown(judged, known)
+    index, wanted = _states(judged, final), final
+    fine = known | _vindicated(judged, known)
+    seen: set[Key] = {final}
+    while True:
+        inputs = judged.contents[index].results.get(wanted) or judged.contents[index].written
+        origins = [(i, key) for key in inputs - fine - seen if (i := _origin(judged, key, index)) is not None]
+        if not origins:
+            return index
+        index, wanted = min(origins, key=lambda origin: origin[0])
+        seen.add(wanted)
+
+
+def _states(judged: _Judged, final: Key) -> int:
+    """The step that first has the final answer; of a small number, the first of the last steps that have it."""
     last = len(judged.steps) - 1
-    first_final = next((i for i in range(last + 1) if final is not None and final in _news(judged, i)), last)
-    unknown = [i for i in range(first_final + 1) if any(key not in known for key in _news(judged, i))]
+    has = [final in content.written for content in judged.contents]
+    if is_telling(final):
+        return has.index(True) if True in has else last
+    while last > 0 and has[last] and has[last - 1]:
+        last -= 1
+    return last
+
+
+def _first_unknown(judged: _Judged, known: frozenset[Key]) -> int:
+    """The first step with an unknown result behind the last one with a telling known one."""
+    last = len(judged.steps) - 1
+    unknown = [i for i in range(last + 1) if any(key not in known for key in _news(judged, i))]
+    given = content_of(judged.problem.question).written
     supported = [
-        i for i in range(first_final) if any(is_telling(key) and key in known for key in _fresh(judged, i))
+        i for i in range(last) if any(is_telling(key) and key in known - given for key in _news(judged, i))
     ]
     after = supported[-1] if supported else -1
-    later = [i for i in unknown if i > after]
-    return later[0] if later else unknown[0] if unknown else first_final
+    return next((i for i in unknown if i > after), unknown[0] if unknown else last)
+
+
+def _origin(judged: _Judged, key: Key, before: int) -> int | None:
+    """The earlier step that first has a value."""
+    return next((i for i in range(before) if key in judged.contents[i].written), None)
+
+
+def _vindicated(judged: _Judged, known: frozenset[Key]) -> frozenset[Key]:
+    """The inputs, near and far, of telling values that the reference has too."""
+    fine: set[Key] = set()
+    for content in reversed(judged.contents):
+        for value, inputs in reversed(content.results.items()):
+            if (value in known and is_telling(value)) or value in fine:
+                fine |= inputs
+    return frozenset(fine)
 
 
 def _news(judged: _Judged, index: int) -> list[Key]:
     """The results of a step that no step before it, nor the question, has; its last numbers where it has none."""
     content = judged.contents[index]
-    results = content.results or last_values(judged.steps[index])[-1:]
+    results = list(content.results) or last_values(judged.steps[index])[-1:]
     earlier = frozenset[Key]().union(*(c.written for c in judged.contents[:index]))
     return [key for key in results if key not in earlier]
-
-
-def _fresh(judged: _Judged, index: int) -> list[Key]:
-    given = content_of(judged.problem.question).written
-    return [key for key in _news(judged, index) if key not in given]
 
 
 def _key(text: str | None) -> Key | None:

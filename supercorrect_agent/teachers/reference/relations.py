@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from supercorrect_agent.teachers.reference.latex import UNREAD, Node, parse
 
+_MAX_LENGTH = 20_000
 _MATH = re.compile(
     r"\$\$(?P<a>.+?)\$\$|\\\[(?P<b>.+?)\\\]|\\\((?P<c>.+?)\\\)|(?<!\\)\$(?P<d>(?:\\.|[^$\\])+)\$"
     r"|\\begin\{(?P<env>align|gather|eqnarray|equation|multline|aligned)\*?\}(?P<e>.+?)\\end\{(?P=env)\*?\}",
@@ -22,8 +23,8 @@ _INNER = re.compile(
 )
 _ARRAY = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
 _PLAIN = re.compile(
-    r"(?<![\w\\.$])[-(]?\$?\d[\d.,]*[)%]?(?:\s*[-+*/×·÷^=]\s*\(?-?\$?[\d.,]*\d[)%]?)+"  # noqa: RUF001
-    r"|(?<![\w\\])[a-zA-Z]\s*=\s*-?[\d.,/]*\d(?![\w^*])"
+    r"(?<![\w\\.$])[-(]?\$?\d[\d.,]{0,30}[)%]?(?:\s?[-+*/\u00d7\u00b7\u00f7^=]\s?\(?-?\$?[\d.,]{0,30}\d[)%]?)+"
+    r"|(?<![\w\\])[a-zA-Z] ?= ?-?[\d.,/]{0,30}\d(?![\w^*])"
 )
 _BREAK = re.compile(
     r"\\\\(?:\[[^\]]*\])?|\\q?quad\b|\\(?:Rightarrow|Longrightarrow|implies|iff|Leftrightarrow|to|rightarrow"
@@ -55,6 +56,8 @@ class Link:
     other: Node
     modulus: int | None = None
     chain: int = 0
+    start: int = 0
+    end: int = 0
 
     @property
     def text(self) -> str:
@@ -62,31 +65,40 @@ class Link:
 
 
 def links_of(text: str) -> list[Link]:
-    """Every relation that a step states, in order; ``chain`` tells which ones belong together."""
+    """Every relation that a step states, in order; ``chain`` tells which ones belong together.
+
+    ``start`` and ``end`` are the character offsets of the formula that it stands in.
+    """
     found: list[Link] = []
     for number, chain in enumerate(_chains(text)):
-        sides, signs, modulus = chain
+        sides, signs, modulus, (start, end) = chain
         nodes = [parse(side) or UNREAD for side in sides]
         found += (
-            Link(sides[i], sign, sides[i + 1], nodes[i], nodes[i + 1], modulus, number)
+            Link(sides[i], sign, sides[i + 1], nodes[i], nodes[i + 1], modulus, number, start, end)
             for i, sign in enumerate(signs)
         )
     return found
 
 
-def formulas_of(text: str) -> Iterator[tuple[str, bool]]:
-    """The formulas of a text in order; plain arithmetic between the words counts (True)."""
-    text = _DRAWING.sub(" ", text)
+def formulas_of(text: str) -> Iterator[tuple[str, int, int]]:
+    """The formulas of a text with their offsets, in order; plain arithmetic between the words is one."""
+    text = text[:_MAX_LENGTH]
+    text = _DRAWING.sub(lambda drawing: " " * len(drawing[0]), text)
     since = 0
     for match in _MATH.finditer(text):
-        yield from ((plain[0], True) for plain in _PLAIN.finditer(text, since, match.start()))
-        yield next(body for name in "abcde" if (body := match[name]) is not None), False
+        yield from _plain_between(text, since, match.start())
+        body = next(body for name in "abcde" if (body := match[name]) is not None)
+        yield body, match.start(), match.end()
         since = match.end()
-    yield from ((plain[0], True) for plain in _PLAIN.finditer(text, since))
+    yield from _plain_between(text, since, len(text))
 
 
-def _chains(text: str) -> Iterator[tuple[list[str], list[str], int | None]]:
-    for formula, _ in formulas_of(text):
+def _plain_between(text: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+    return ((plain[0], *plain.span()) for plain in _PLAIN.finditer(text, start, end))
+
+
+def _chains(text: str) -> Iterator[tuple[list[str], list[str], int | None, tuple[int, int]]]:
+    for formula, start, end in formulas_of(text):
         modulus = next((int(next(filter(None, m.groups()))) for m in _MODULUS.finditer(formula)), None)
         body = _INNER.sub(" ", _MODULUS.sub(" ", formula))
         body = _ARRAY.sub(" \\\\begin{array} ", body)
@@ -99,7 +111,7 @@ def _chains(text: str) -> Iterator[tuple[list[str], list[str], int | None]]:
                         continue
                     sides[0] = last
                 if signs:
-                    yield sides, signs, modulus
+                    yield sides, signs, modulus, (start, end)
                 last = sides[-1] if sides[-1].strip() else last
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from supercorrect_agent.teachers.reference.latex import Number, Unreadable, evaluate
+from supercorrect_agent.teachers.reference.latex import Node, Number, Unreadable, evaluate, parse
 from supercorrect_agent.teachers.reference.relations import formulas_of, links_of
 
 _NUMBER = re.compile(r"(?<![\w.\\])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w]|\.\d|,\d)")
@@ -27,29 +27,46 @@ Key = Fraction | float
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The values of a text: those its relations come to, and all that are written in it."""
+    """The values of a text: all that are written, and those its equations come to, with what they came from."""
 
-    results: tuple[Key, ...]
+    results: dict[Key, frozenset[Key]]
     written: frozenset[Key]
 
 
 def content_of(text: str) -> Content:
-    """Reads the values of a text; ``results`` are the right sides of its relations, in order."""
-    results: list[Key] = []
+    """Reads the values of a text; ``results`` are the right sides of its equations, in order."""
+    results: dict[Key, frozenset[Key]] = {}
     written: set[Key] = set()
+    inputs: set[Key] = set()
+    chain = -1
     for link in links_of(text):
-        for node, right in ((link.one, False), (link.other, True)):
-            if node.letters() - {"i"}:
-                continue
-            try:
-                key = key_of(evaluate(node))
-            except Unreadable:
-                continue
-            written.add(key)
-            if right and key not in results:
-                results.append(key)
-    written |= _numbers(text)
-    return Content(tuple(results), frozenset(written))
+        if link.chain != chain:
+            chain, inputs = link.chain, set()
+        inputs |= _values(link.one)
+        written |= inputs | _values(link.other)
+        value = _value(link.other)
+        if value is not None and link.sign in "=≈≡":
+            results.setdefault(value, frozenset(inputs - {value}))
+    for formula, _, _ in formulas_of(text):
+        if (node := parse(formula)) is not None:
+            written |= _values(node)
+    return Content(results, frozenset(written | _numbers(text)))
+
+
+def _value(node: Node) -> Key | None:
+    if node.letters() - {"i"}:
+        return None
+    try:
+        return key_of(evaluate(node))
+    except Unreadable:
+        return None
+
+
+def _values(node: Node) -> set[Key]:
+    """The values of a tree and of all trees in it: what was at hand while it was worked out."""
+    found = set().union(*(_values(part) for part in node.parts))
+    value = _value(node)
+    return found if value is None else found | {value}
 
 
 def key_of(value: Number) -> Key:
@@ -98,7 +115,6 @@ def _numbers(text: str) -> set[Key]:
         if int(low):
             found.add(Fraction(int(up), int(low)))
     found |= {Fraction(_WORDS[match[1].lower()]) for match in _WORD.finditer(text)}
-    for formula, plain in formulas_of(text):
-        if not plain:
-            found |= {Fraction(number) for number in re.findall(r"(?<![\d.])\d+(?![\d.])", formula)}
+    for formula, _, _ in formulas_of(text):
+        found |= {Fraction(number) for number in re.findall(r"(?<![\d.])\d+(?![\d.])", formula)}
     return found

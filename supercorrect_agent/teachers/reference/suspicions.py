@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from supercorrect_agent.teachers.reference.claims import check, is_number, units_of
-from supercorrect_agent.teachers.reference.latex import UNREAD, Node, Number, Unreadable, close, evaluate
+from supercorrect_agent.teachers.reference.claims import check, is_number
+from supercorrect_agent.teachers.reference.equations import (
+    assigned,
+    common_root,
+    degree,
+    is_condition,
+    is_polynomial,
+    letters_of,
+    polynomial,
+    same_condition,
+    satisfies,
+)
+from supercorrect_agent.teachers.reference.latex import Node, Number, Unreadable, close, evaluate
 from supercorrect_agent.teachers.reference.relations import Link, links_of
 
 _ASSUMES = re.compile(
     r"\bcontradict|\bno (?:real )?solution|impossible|not equal|does not (?:work|hold|equal)|suppose|assum|\bif we try|"
     r"\bis false|\bfails\b|can(?:not|'t) be|\btry\b|\btest|\bcheck\b|\bcase\b|too (?:small|large|big)",
+    re.IGNORECASE,
+)
+_ANEW = re.compile(
+    r"simplif|expand|becom|rewrit|\bi\.e|that is|combin|giv(?:es|ing)|\bor\b|equivalent|rearrang|Rightarrow|implies",
     re.IGNORECASE,
 )
 _EQUALITY_MARKS = "=≡"
@@ -32,21 +47,35 @@ class Suspicion:
     value: Number | None = None
 
 
-def suspicions_of(steps: Sequence[str], known_equations: frozenset[str]) -> list[list[Suspicion]]:
+def suspicions_of(
+    steps: Sequence[str], known_equations: frozenset[str], values: Mapping[str, Number]
+) -> list[list[Suspicion]]:
     """What speaks against each step.
 
     Args:
         steps: The texts of the steps.
         known_equations: Relations of the question and of the reference, written without spaces: true here.
+        values: Values of letters that are known to be right.
     """
     found: list[list[Suspicion]] = []
     before: list[Link] = []
     for text in steps:
-        links = [link for link in links_of(text) if folded(link.text) not in known_equations]
-        mine = [*_false_claims(links), *_failed_roots(links, before), *_drifts(links)]
+        links = links_of(text)
+        mine = [
+            *_false_claims(links),
+            *_failed_roots(links, before),
+            *_drifts(text, links, before),
+            *_misses(links, values),
+        ]
         doubt = 0.5 if _ASSUMES.search(text) else 1.0
-        found.append([replace(one, sure=one.sure * doubt) for one in mine])
-        before = links_of(text)
+        found.append(
+            [
+                replace(one, sure=one.sure * doubt)
+                for one in mine
+                if folded(one.link.text) not in known_equations
+            ]
+        )
+        before = links
     return found
 
 
@@ -58,6 +87,8 @@ def folded(text: str) -> str:
 def shown(value: Number) -> str:
     """A value as one writes it in LaTeX."""
     if isinstance(value, Fraction):
+        if max(abs(value.numerator), value.denominator) > 10**15:
+            return f"{float(value):.4g}" if abs(value) < 1e300 else "a huge number"
         if value.denominator == 1:
             return str(value.numerator)
         sign = "-" if value < 0 else ""
@@ -120,6 +151,8 @@ def _broken_identity(link: Link, place: int) -> float:
         return 0.0
     if place > 0:
         return 0.75
+    if _broken_trigonometry(link):
+        return 0.7
     return 0.7 if _alike_far_out(link, sorted(letters)) and _rewrites(link.one, link.other) else 0.0
 
 
@@ -147,86 +180,106 @@ def _alike_far_out(link: Link, letters: list[str]) -> bool:
     return other != 0 and abs(one / other - 1) < 1e-3
 
 
+def _broken_trigonometry(link: Link) -> bool:
+    """Whether a sum of sines or cosines is said to be a product of some, and is not."""
+    kinds = {"*": 0, "+": 0, "-": 0}
+    for node in (link.one, link.other):
+        if not _calls(node) or node.kind not in kinds:
+            return False
+        kinds[node.kind] += 1
+    return kinds["*"] == 1 and all(_calls(part) for side in (link.one, link.other) for part in _terms(side))
+
+
+def _terms(node: Node) -> tuple[Node, ...]:
+    return node.parts if node.kind in "+-" else ()
+
+
+def _calls(node: Node) -> bool:
+    return node.kind == "call" or any(map(_calls, node.parts))
+
+
 def _failed_roots(links: Sequence[Link], before: Sequence[Link]) -> Iterator[Suspicion]:
-    """Claims ``x = 3`` that fail the equation in x right before them."""
-    equations = [link for link in before if _equation_in_one(link)][-1:]
+    """Claims ``x = 3`` that fail the last equation in x alone."""
+    equations = [link for link in before if is_condition(link)][-1:]
     for link in links:
-        letter = _assigned(link)
+        letter = assigned(link)
         if letter is None:
-            if _equation_in_one(link):
+            if is_condition(link):
                 equations.append(link)
             continue
-        last = next((e for e in reversed(equations) if _letter_of(e) == letter), None)
-        if last is None or (last.chain == link.chain and last in links):
+        last = next((one for one in reversed(equations) if letters_of(one) == {letter}), None)
+        if last is None:
             continue
-        if _satisfies(last, letter, link.other) is False:
-            cause = f"${link.text}$ does not satisfy ${last.text}$."
-            yield Suspicion(0.75, cause, link)
-
-
-def _drifts(links: Sequence[Link]) -> Iterator[Suspicion]:
-    """Two linear equations in one letter, one right after the other, that have different roots."""
-    equations = [link for link in links if _equation_in_one(link)]
-    for one, two in zip(equations, equations[1:], strict=False):
-        if _letter_of(one) != _letter_of(two):
+        try:
+            value = evaluate(link.other)
+        except Unreadable:
             continue
-        first, second = _root(one), _root(two)
-        if first is not None and second is not None and not close(first, second, tolerance=1e-3):
-            cause = (
-                f"${two.text}$ does not follow from ${one.text}$: the first gives ${_letter_of(one)} = "
-                f"{shown(first)}$, the second ${_letter_of(two)} = {shown(second)}$."
-            )
-            yield Suspicion(0.72, cause, two)
+        if satisfies(last, {letter: value}) is False:
+            yield Suspicion(0.75, f"${link.text}$ does not satisfy ${last.text}$.", link)
 
 
-def _letter_of(link: Link) -> str:
-    return next(iter(link.one.letters() | link.other.letters()), "")
+def _drifts(text: str, links: Sequence[Link], before: Sequence[Link]) -> Iterator[Suspicion]:
+    """Equations that cannot follow from the ones before them."""
+    equations = [link for link in before if is_condition(link)][-1:]
+    for link in links:
+        if not is_condition(link):
+            continue
+        letters = letters_of(link)
+        alike = [one for one in equations if letters_of(one) == letters]
+        previous = equations[-1] if equations else None
+        equations.append(link)
+        if not alike:
+            continue
+        if len(letters) == 1:
+            if _no_common_root(alike, link, next(iter(letters))):
+                yield _drift(alike[-1], link, 0.72)
+        elif previous is alike[-1]:
+            between = text[previous.end if previous in links else 0 : link.start]
+            if _rewritten(between) and _lost(previous, link):
+                yield _drift(previous, link, 0.72)
 
 
-def _equation_in_one(link: Link) -> bool:
-    """Whether it is a condition on one letter, and not just its value."""
-    if link.sign != "=" or UNREAD in (link.one, link.other) or link.modulus is not None:
+def _misses(links: Sequence[Link], values: Mapping[str, Number]) -> Iterator[Suspicion]:
+    """Equations that the right values do not satisfy."""
+    for link in links:
+        letters = letters_of(link)
+        if not letters or not letters <= set(values) or not (is_condition(link) or assigned(link)):
+            continue
+        if satisfies(link, dict(values)) is False:
+            if assigned(link):
+                cause = f"${link.right.strip()}$ is not the value of ${link.left.strip()}$."
+            else:
+                right = ", ".join(f"{letter} = {shown(values[letter])}" for letter in sorted(letters))
+                cause = f"${link.text}$ cannot hold, because ${right}$ is what the conditions lead to."
+            yield Suspicion(0.7, cause, link)
+
+
+def _no_common_root(before: Sequence[Link], link: Link, letter: str) -> bool:
+    mine = polynomial(link, letter)
+    theirs = [polynomial(one, letter) for one in before]
+    if mine is None or len(mine) < 2 or None in theirs:
         return False
-    if units_of(link.left) or units_of(link.right):
+    return not any(common_root(one, mine) for one in theirs if one)
+
+
+def _rewritten(between: str) -> bool:
+    """Whether the words between two formulas say that the second is the first, written anew."""
+    return len(between) < 60 and _ANEW.search(between) is not None and "." not in between.strip(" .")[:-1]
+
+
+def _lost(one: Link, other: Link) -> bool:
+    sides = (one.one, one.other, other.one, other.other)
+    if not all(map(is_polynomial, sides)) or same_condition(one, other) is not False:
         return False
-    letters = link.one.letters() | link.other.letters()
-    return (
-        len(letters) == 1 and not letters & {"i", "e"} and _assigned(link) is None and check(link) == "open"
+    return max(map(degree, sides[:2])) <= 2 and not _shares_factor(one, other)
+
+
+def _shares_factor(one: Link, other: Link) -> bool:
+    """Whether a factor may have been cancelled: a lower degree everywhere."""
+    return max(degree(other.one), degree(other.other)) < max(degree(one.one), degree(one.other)) and not (
+        "+" in one.text or "-" in one.text
     )
 
 
-def _assigned(link: Link) -> str | None:
-    """The letter that the relation gives a value to: ``x = 3``."""
-    if link.sign != "=" or link.other is UNREAD:
-        return None
-    if link.one.kind == "letter" and not link.other.letters() - {"i"}:
-        return link.one.name
-    return None
-
-
-def _satisfies(equation: Link, letter: str, value: Node) -> bool | None:
-    try:
-        known = {letter: evaluate(value)}
-        one, other = evaluate(equation.one, known), evaluate(equation.other, known)
-    except Unreadable:
-        return None
-    return close(one, other, tolerance=2e-2)
-
-
-def _root(equation: Link) -> Number | None:
-    """The root of a linear equation in one letter, None for any other equation."""
-    letter = _letter_of(equation)
-    gaps: list[tuple[Number, Number]] = []
-    for x in (Fraction(0), Fraction(1), Fraction(7, 2)):
-        try:
-            one, other = evaluate(equation.one, {letter: x}), evaluate(equation.other, {letter: x})
-        except Unreadable:
-            return None
-        if isinstance(one, complex) or isinstance(other, complex):
-            return None
-        gap: Number = one - other
-        gaps.append((x, gap))
-    base, slope = gaps[0][1], gaps[1][1] - gaps[0][1]
-    if not close(base + slope * gaps[2][0], gaps[2][1]) or close(slope, Fraction(0)):
-        return None
-    return -base / slope
+def _drift(one: Link, two: Link, sure: float) -> Suspicion:
+    return Suspicion(sure, f"${two.text}$ does not follow from ${one.text}$.", two)
