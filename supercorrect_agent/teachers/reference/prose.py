@@ -179,15 +179,38 @@ def _leaves(judged: _Judged, known: frozenset[Key], final: Key | None) -> int:
     if final is None:
         return _first_unknown(judged, known)
     index, wanted = _states(judged, final), final
+    if not judged.contents[index].results and index == len(judged.steps) - 1:
+        return _first_unknown(judged, known)
     fine = known | _vindicated(judged, known)
     seen: set[Key] = {final}
     while True:
-        inputs = judged.contents[index].results.get(wanted) or judged.contents[index].written
-        origins = [(i, key) for key in inputs - fine - seen if (i := _origin(judged, key, index)) is not None]
+        inputs = judged.contents[index].results.get(wanted) or _reused(judged, index)
+        origins = [
+            (i, key) for key in inputs - fine - seen if (i := _origin(judged, key, index)) is not None
+        ]
         if not origins:
-            return index
+            return _or_statement_before(judged, index)
         index, wanted = min(origins, key=lambda origin: origin[0])
         seen.add(wanted)
+
+
+def _reused(judged: _Judged, index: int) -> frozenset[Key]:
+    """The values in a step that an equation of an earlier step came to."""
+    earlier = frozenset[Key]().union(*(content.results for content in judged.contents[:index]))
+    return judged.contents[index].written & earlier
+
+
+def _or_statement_before(judged: _Judged, index: int) -> int:
+    """The step before, where that only says how to go on: the numbers of this one follow from it.
+
+    The first step is spared, since it mostly repeats the question.
+    """
+    if index < 2 or judged.contents[index - 1].results:
+        return index
+    earlier = frozenset[Key]().union(*(content.written for content in judged.contents[: index - 1]))
+    given = content_of(judged.problem.question).written
+    news = judged.contents[index - 1].written - earlier - given
+    return index if any(map(is_telling, news)) else index - 1
 
 
 def _states(judged: _Judged, final: Key) -> int:

@@ -21,7 +21,7 @@ _WORDS = {
 }  # fmt: skip
 _WORD = re.compile(r"\b(" + "|".join(_WORDS) + r")s?\b", re.IGNORECASE)
 
-Key = Fraction | float
+Key = Fraction | float | complex
 """A value to look up: exact, or a real number to six digits."""
 
 
@@ -54,12 +54,24 @@ def content_of(text: str) -> Content:
 
 
 def _value(node: Node) -> Key | None:
-    if node.letters() - {"i"}:
+    """The value of a tree; of a multiple of one letter, the number in front of it."""
+    letters = node.letters() - {"i"}
+    if letters and (len(letters) > 1 or not _is_multiple(node)):
         return None
     try:
-        return key_of(evaluate(node))
+        return key_of(evaluate(node, dict.fromkeys(letters, Fraction(1))))
     except Unreadable:
         return None
+
+
+def _is_multiple(node: Node) -> bool:
+    """Whether a letter is only multiplied, divided or negated by numbers: 2x/5."""
+    if node.kind == "letter":
+        return False
+    lettered = [part for part in node.parts if part.letters()]
+    if len(lettered) != 1 or node.kind not in ("*", "/", "neg") or (node.kind == "/" and node.parts[1].letters()):
+        return False
+    return lettered[0].kind == "letter" or _is_multiple(lettered[0])
 
 
 def _values(node: Node) -> set[Key]:
@@ -73,8 +85,9 @@ def key_of(value: Number) -> Key:
     """The key under which a value is looked up."""
     if isinstance(value, Fraction):
         return value
-    size = abs(value) if isinstance(value, complex) else value
-    return float(f"{size:.6g}")
+    if isinstance(value, complex):
+        return complex(float(f"{value.real:.6g}"), float(f"{value.imag:.6g}"))
+    return float(f"{value:.6g}")
 
 
 def last_values(text: str) -> tuple[Key, ...]:

@@ -22,13 +22,16 @@ from supercorrect_agent.teachers.reference.equations import (
 from supercorrect_agent.teachers.reference.latex import Node, Number, Unreadable, close, evaluate
 from supercorrect_agent.teachers.reference.relations import Link, links_of
 
-_ASSUMES = re.compile(
-    r"\bcontradict|\bno (?:real )?solution|impossible|not equal|does not (?:work|hold|equal)|suppose|assum|\bif we try|"
-    r"\bis false|\bfails\b|can(?:not|'t) be|\btry\b|\btest|\bcheck\b|\bcase\b|too (?:small|large|big)",
+_DENIES = re.compile(
+    r"\bcontradict|impossible|not equal|does not (?:work|hold|equal)|\bis false|\bfails\b|\btry\b|\btrying\b|\btest"
+    r"|too (?:small|large|big|low|high)|\bsuppose\b|\bif we\b|no (?:real )?solution",
     re.IGNORECASE,
 )
+_BRANCHES = re.compile(r"\bcases?\b|\bsuppose|\bassum|\btry|\btest|\beither\b|\bcheck", re.IGNORECASE)
 _ANEW = re.compile(
-    r"simplif|expand|becom|rewrit|\bi\.e|that is|combin|giv(?:es|ing)|\bor\b|equivalent|rearrang|Rightarrow|implies",
+    r"\W*(?:(?:so|we|get|this|which|gives?|giving|simplif\w+|to|or|i\.e|that|is|becomes|expand\w*|rearrang\w+|thus|then"
+    r"|equivalent\w*|implies|hence|therefore|combining|like|terms|can|be|rewritten|written|as|have|obtain|yields?"
+    r"|Rightarrow|implies|means|left|right|quad|text|the|equation)\W*)+",
     re.IGNORECASE,
 )
 _EQUALITY_MARKS = "=≡"
@@ -61,20 +64,13 @@ def suspicions_of(
     before: list[Link] = []
     for text in steps:
         links = links_of(text)
-        mine = [
-            *_false_claims(links),
-            *_failed_roots(links, before),
-            *_drifts(text, links, before),
-            *_misses(links, values),
-        ]
-        doubt = 0.5 if _ASSUMES.search(text) else 1.0
-        found.append(
-            [
-                replace(one, sure=one.sure * doubt)
-                for one in mine
-                if folded(one.link.text) not in known_equations
-            ]
-        )
+        denied = _DENIES.search(text) is not None
+        turns = 0.5 if denied or _BRANCHES.search(text) else 1.0
+        mine = list(_false_claims(links, denied))
+        turned = [*_failed_roots(links, before), *_drifts(text, links, before)]
+        mine += [replace(one, sure=one.sure * turns) for one in turned]
+        mine += _misses(links, values)
+        found.append([one for one in mine if folded(one.link.text) not in known_equations])
         before = links
     return found
 
@@ -98,14 +94,16 @@ def shown(value: Number) -> str:
     return f"{value:.6g}"
 
 
-def _false_claims(links: Sequence[Link]) -> Iterator[Suspicion]:
+def _false_claims(links: Sequence[Link], denied: bool) -> Iterator[Suspicion]:
+    """Relations that are false; the first one of a chain may be meant so where the text denies something."""
     place, chain = 0, -1
     for link in links:
         place = place + 1 if link.chain == chain else 0
         chain = link.chain
         truth = check(link)
         if truth == "false":
-            yield _false(link)
+            found = _false(link)
+            yield replace(found, sure=found.sure / 2) if denied and place == 0 else found
         elif truth == "open" and (sure := _broken_identity(link, place)):
             yield _unequal(link, sure)
 
@@ -251,7 +249,7 @@ def _misses(links: Sequence[Link], values: Mapping[str, Number]) -> Iterator[Sus
             else:
                 right = ", ".join(f"{letter} = {shown(values[letter])}" for letter in sorted(letters))
                 cause = f"${link.text}$ cannot hold, because ${right}$ is what the conditions lead to."
-            yield Suspicion(0.7, cause, link)
+            yield Suspicion(0.6 if assigned(link) else 0.7, cause, link)
 
 
 def _no_common_root(before: Sequence[Link], link: Link, letter: str) -> bool:
@@ -264,7 +262,7 @@ def _no_common_root(before: Sequence[Link], link: Link, letter: str) -> bool:
 
 def _rewritten(between: str) -> bool:
     """Whether the words between two formulas say that the second is the first, written anew."""
-    return len(between) < 60 and _ANEW.search(between) is not None and "." not in between.strip(" .")[:-1]
+    return len(between) < 60 and _ANEW.fullmatch(between) is not None
 
 
 def _lost(one: Link, other: Link) -> bool:
