@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Literal
 
-from supercorrect_agent.teachers.reference.latex import UNREAD, Node, Number, Unreadable, close, evaluate
 from supercorrect_agent.teachers.reference.relations import Link
+from supercorrect_agent.teachers.reference.trees import UNREAD, Node, Number, Unreadable, close, evaluate
 
 Truth = Literal["true", "false", "open", "unknown"]
 """``open``: it holds for some values of its letters, so it may be a condition and not a claim."""
 
 POINTS = (
-    (Fraction(7, 5), Fraction(12, 7)), (Fraction(23, 11), Fraction(5, 9)), (Fraction(3, 13), Fraction(19, 17)),
-    (Fraction(29, 8), Fraction(2, 19)),
+    (Fraction(7, 5), Fraction(12, 7)), (Fraction(23, 11), Fraction(5, 9)),
+    (Fraction(3, 13), Fraction(19, 17)), (Fraction(29, 8), Fraction(2, 19)),
 )  # fmt: skip
 _WORDS = re.compile(r"\\(?:text|mbox|mathrm|textrm)\s*\{([^{}]*[a-zA-Z][^{}]*)\}")
 _DECIMAL = re.compile(r"-?\d*\.(\d+)\s*(?:\\%|%)?\W*\Z")
@@ -88,7 +88,7 @@ def _nearly(one: Number, other: Number) -> bool:
     if isinstance(one, complex) or isinstance(other, complex):
         return False
     whole = [isinstance(x, Fraction) and x.denominator == 1 for x in (one, other)]
-    return whole[0] != whole[1] and abs(one - other) <= 0.51 and abs(float(one)) > 500
+    return whole[0] != whole[1] and abs(float(one) - float(other)) <= 0.51 and abs(float(one)) > 500
 
 
 def _congruent(one: Number, other: Number, modulus: int) -> Truth:

@@ -7,8 +7,8 @@ from fractions import Fraction
 from itertools import pairwise
 
 from supercorrect_agent.teachers.reference.claims import POINTS, check, units_of
-from supercorrect_agent.teachers.reference.latex import UNREAD, Node, Number, Unreadable, close, evaluate
 from supercorrect_agent.teachers.reference.relations import Link
+from supercorrect_agent.teachers.reference.trees import UNREAD, Node, Number, Unreadable, close, evaluate
 
 _MAX_DEGREE = 4
 

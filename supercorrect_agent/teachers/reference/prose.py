@@ -7,12 +7,13 @@ step whose results leave what the reference knows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from supercorrect_agent.teachers.reference.finding import Finding, Kind
-from supercorrect_agent.teachers.reference.latex import Number, Unreadable, evaluate, parse, value_of
+from supercorrect_agent.teachers.reference.finding import Finding
+from supercorrect_agent.teachers.reference.latex import value_of
 from supercorrect_agent.teachers.reference.paragraphs import drop_drawings, sentences_of, unbox
 from supercorrect_agent.teachers.reference.relations import links_of
 from supercorrect_agent.teachers.reference.support import (
@@ -22,13 +23,16 @@ from supercorrect_agent.teachers.reference.support import (
     is_telling,
     key_of,
     last_values,
-    next_sentence,
+    next_sentences,
+    value_key,
 )
 from supercorrect_agent.teachers.reference.suspicions import Suspicion, folded, shown, suspicions_of
+from supercorrect_agent.teachers.reference.trees import Number, Unreadable, evaluate
 from supercorrect_agent.templates import extract_answer
 from supercorrect_agent.types import Problem
 from supercorrect_agent.verification import MathVerifier
 
+_CHAIN_END = re.compile(r"\A\s*=[^$]*?(?=\.?\s*(?:\$|\\\)|\\\]|\Z))", re.DOTALL)
 _SURE = 0.69
 _CERTAIN = 0.95
 _VERIFIER = MathVerifier(seconds=2.0)
@@ -130,21 +134,21 @@ def _finding(judged: _Judged, index: int, doubt: Suspicion) -> Finding:
 
 def _corrected(judged: _Judged, index: int, doubt: Suspicion) -> str:
     """The step with the right value in place of the wrong one; else what the reference does there."""
-    step = judged.steps[index]
-    right = doubt.link.right.strip()
-    if doubt.value is not None and right and f"= {right}" in step.replace("=" + right, f"= {right}"):
-        if parse(doubt.link.left) == doubt.link.one and not isinstance(doubt.value, complex):
-            text = step.replace("=" + right, f"= {right}")
-            fixed = text.replace(f"= {right}", f"= {shown(doubt.value)}", 1)
-            if fixed != step:
-                return fixed
+    step, link = judged.steps[index], doubt.link
+    if isinstance(doubt.value, Fraction) and value_of(link.left) == doubt.value:
+        side = r"\s*=\s*".join(re.escape(part.strip()) for part in (link.left, link.right))
+        found = re.compile(side + r"(?![\d^])").search(step, link.start, link.end)
+        if found and index < len(judged.steps) - 1:
+            rest = _CHAIN_END.sub("", step[found.end() : link.end]) + step[link.end :]
+            return f"{step[: found.start()]}{link.left.strip()} = {shown(doubt.value)}{rest}"
     return _from_reference(judged, index)
 
 
 def _from_reference(judged: _Judged, index: int) -> str:
-    text = next_sentence(judged.reference, judged.steps[:index], judged.problem.question)
+    """What the reference does after the steps before; a last step gives the answer too."""
+    text = next_sentences(judged.reference, judged.steps[:index], judged.problem.question)
     last = index == len(judged.steps) - 1
-    if last or not text:
+    if last or not text or " ".join(text.split()) == " ".join(judged.steps[index].split()):
         text = f"{text} So the answer is $\\boxed{{{judged.answer}}}$.".strip()
     return text
 
@@ -156,18 +160,28 @@ def _unsupported(judged: _Judged, stated: str | None) -> Finding:
         | content_of(judged.problem.reference_solution or "").written
     )
     final = _key(stated)
-    index = _leaves(judged, known, final)
-    value = next((key for key in _news(judged, index) if key not in known), final)
-    last = index == len(judged.steps) - 1
-    kind: Kind = "answer" if last and value == final else "quantity"
-    wrong = shown(value) if value is not None else (stated or "")
-    if kind == "answer":
-        cause = f"The steps before hold, but ${wrong or stated}$ is not what the question asks for."
-    else:
-        cause = (
-            f"${wrong}$ does not follow from what is known; the conditions of the problem do not lead to it."
-        )
-    return Finding(index + 1, kind, cause, _from_reference(judged, index), 0.4)
+    computed = _leaves(judged, known, final)
+    index = _or_statement_before(judged, computed)
+    wrong = next((key for key in _news(judged, computed) if key not in known), final)
+    correction = _from_reference(judged, index)
+    if index == len(judged.steps) - 1 and wrong == final and not judged.contents[index].results:
+        cause = f"The steps before hold, but ${stated}$ is not what the question asks for."
+        return Finding(index + 1, "answer", cause, correction, 0.4)
+    return Finding(index + 1, "quantity", _no_quantity(judged, computed, wrong, stated), correction, 0.4)
+
+
+def _no_quantity(judged: _Judged, index: int, wrong: Key | None, stated: str | None) -> str:
+    """Says that a value does not belong to the problem, with the calculation that led to it."""
+    links = links_of(judged.steps[index])
+    link = next((link for link in links if wrong is not None and value_key(link.other) == wrong), None)
+    if link is None:
+        value = (stated or "") if wrong is None or isinstance(wrong, float) else shown(wrong)
+        return f"This way leads to ${value}$, which the conditions of the problem do not give."
+    right = link.right.strip().rstrip(".,;")
+    return (
+        f"${link.left.strip()} = {right}$ is not what the problem calls for here: its conditions lead to "
+        f"another calculation, and ${right}$ is no quantity of it."
+    )
 
 
 def _leaves(judged: _Judged, known: frozenset[Key], final: Key | None) -> int:
@@ -185,11 +199,9 @@ def _leaves(judged: _Judged, known: frozenset[Key], final: Key | None) -> int:
     seen: set[Key] = {final}
     while True:
         inputs = judged.contents[index].results.get(wanted) or _reused(judged, index)
-        origins = [
-            (i, key) for key in inputs - fine - seen if (i := _origin(judged, key, index)) is not None
-        ]
+        origins = [(i, key) for key in inputs - fine - seen if (i := _origin(judged, key, index)) is not None]
         if not origins:
-            return _or_statement_before(judged, index)
+            return index
         index, wanted = min(origins, key=lambda origin: origin[0])
         seen.add(wanted)
 
@@ -214,7 +226,7 @@ def _or_statement_before(judged: _Judged, index: int) -> int:
 
 
 def _states(judged: _Judged, final: Key) -> int:
-    """The step that first has the final answer; of a small number, the first of the last steps that have it."""
+    """The step that first has the final answer; a small number must stay to the end from there."""
     last = len(judged.steps) - 1
     has = [final in content.written for content in judged.contents]
     if is_telling(final):
@@ -252,7 +264,7 @@ def _vindicated(judged: _Judged, known: frozenset[Key]) -> frozenset[Key]:
 
 
 def _news(judged: _Judged, index: int) -> list[Key]:
-    """The results of a step that no step before it, nor the question, has; its last numbers where it has none."""
+    """The results of a step that no step before it has; its last number where it has none."""
     content = judged.contents[index]
     results = list(content.results) or last_values(judged.steps[index])[-1:]
     earlier = frozenset[Key]().union(*(c.written for c in judged.contents[:index]))

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from supercorrect_agent.teachers.reference.latex import UNREAD, Node, parse
+from supercorrect_agent.teachers.reference.latex import parse
+from supercorrect_agent.teachers.reference.trees import UNREAD, Node
 
 _MAX_LENGTH = 20_000
 _MATH = re.compile(
@@ -32,12 +33,13 @@ _BREAK = re.compile(
     r"|;|\\,\s*\\,|⇒|→|\\newline|\\hline"
 )
 _RELATION = re.compile(
-    r"\\(?:leq?|geq?|neq?|lt|gt|approx|equiv|cong|sim|simeq|leqslant|geqslant|doteq)(?![A-Za-z])|!=|<=|>=|[=<>≈≡≠≤≥]"
+    r"\\(?:leq?|geq?|neq?|lt|gt|approx|equiv|cong|sim|simeq|leqslant|geqslant|doteq)(?![A-Za-z])"
+    r"|!=|<=|>=|[=<>≈≡≠≤≥]"
 )
 _SIGNS = {
     "\\le": "≤", "\\leq": "≤", "\\leqslant": "≤", "<=": "≤", "\\ge": "≥", "\\geq": "≥", "\\geqslant": "≥",
-    ">=": "≥", "\\ne": "≠", "\\neq": "≠", "!=": "≠", "\\lt": "<", "\\gt": ">", "\\approx": "≈", "\\equiv": "≡",
-    "\\cong": "?", "\\sim": "?", "\\simeq": "≈", "\\doteq": "≈",
+    ">=": "≥", "\\ne": "≠", "\\neq": "≠", "!=": "≠", "\\lt": "<", "\\gt": ">", "\\approx": "≈",
+    "\\equiv": "≡", "\\cong": "?", "\\sim": "?", "\\simeq": "≈", "\\doteq": "≈",
 }  # fmt: skip
 _THOUSANDS = re.compile(r",(?:\\!|\{\})?\s?\d{3}(?!\d)")
 _MODULUS = re.compile(

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from supercorrect_agent.teachers.reference.latex import Node, Number, Unreadable, evaluate, parse
+from supercorrect_agent.teachers.reference.latex import parse
 from supercorrect_agent.teachers.reference.relations import formulas_of, links_of
+from supercorrect_agent.teachers.reference.trees import Node, Number, Unreadable, evaluate
 
 _NUMBER = re.compile(r"(?<![\w.\\])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w]|\.\d|,\d)")
 _SIMPLE_FRACTION = re.compile(
     r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}|\\[dt]?frac(\d)(\d)|(?<![\w/.])(\d+)/(\d+)(?![\w/])"
 )
-_WORDS = {
-    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
-    "ten": 10, "eleven": 11, "twelve": 12, "twice": 2, "half": Fraction(1, 2), "third": Fraction(1, 3),
-    "hundred": 100, "dozen": 12,
+_WORDS: dict[str, int | Fraction] = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
+    "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "twice": 2, "half": Fraction(1, 2),
+    "third": Fraction(1, 3), "hundred": 100, "dozen": 12,
 }  # fmt: skip
 _WORD = re.compile(r"\b(" + "|".join(_WORDS) + r")s?\b", re.IGNORECASE)
 
@@ -27,7 +28,7 @@ Key = Fraction | float | complex
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The values of a text: all that are written, and those its equations come to, with what they came from."""
+    """The values written in a text, and those its equations come to with what they came from."""
 
     results: dict[Key, frozenset[Key]]
     written: frozenset[Key]
@@ -44,7 +45,7 @@ def content_of(text: str) -> Content:
             chain, inputs = link.chain, set()
         inputs |= _values(link.one)
         written |= inputs | _values(link.other)
-        value = _value(link.other)
+        value = value_key(link.other)
         if value is not None and link.sign in "=≈≡":
             results.setdefault(value, frozenset(inputs - {value}))
     for formula, _, _ in formulas_of(text):
@@ -53,7 +54,7 @@ def content_of(text: str) -> Content:
     return Content(results, frozenset(written | _numbers(text)))
 
 
-def _value(node: Node) -> Key | None:
+def value_key(node: Node) -> Key | None:
     """The value of a tree; of a multiple of one letter, the number in front of it."""
     letters = node.letters() - {"i"}
     if letters and (len(letters) > 1 or not _is_multiple(node)):
@@ -69,7 +70,11 @@ def _is_multiple(node: Node) -> bool:
     if node.kind == "letter":
         return False
     lettered = [part for part in node.parts if part.letters()]
-    if len(lettered) != 1 or node.kind not in ("*", "/", "neg") or (node.kind == "/" and node.parts[1].letters()):
+    if (
+        len(lettered) != 1
+        or node.kind not in ("*", "/", "neg")
+        or (node.kind == "/" and node.parts[1].letters())
+    ):
         return False
     return lettered[0].kind == "letter" or _is_multiple(lettered[0])
 
@@ -77,7 +82,7 @@ def _is_multiple(node: Node) -> bool:
 def _values(node: Node) -> set[Key]:
     """The values of a tree and of all trees in it: what was at hand while it was worked out."""
     found = set().union(*(_values(part) for part in node.parts))
-    value = _value(node)
+    value = value_key(node)
     return found if value is None else found | {value}
 
 
@@ -100,8 +105,8 @@ def is_telling(key: Key) -> bool:
     return not isinstance(key, Fraction) or key.denominator != 1 or abs(key) > 4
 
 
-def next_sentence(reference: Sequence[str], prefix: Sequence[str], question: str) -> str:
-    """The sentence of the reference that follows all that a prefix of the solution has reached.
+def next_sentences(reference: Sequence[str], prefix: Sequence[str], question: str) -> str:
+    """What the reference does behind all that a prefix of the solution has reached, up to its next result.
 
     Args:
         reference: The reference's sentences.
@@ -115,7 +120,11 @@ def next_sentence(reference: Sequence[str], prefix: Sequence[str], question: str
         news = {key for key in content_of(sentence).written - given if is_telling(key)}
         if news and news <= reached:
             position = i + 1
-    return reference[min(position, len(reference) - 1)] if reference else ""
+    position = min(position, len(reference) - 1)
+    end = position + 1
+    while end < min(len(reference), position + 3) and not content_of(reference[end - 1]).results:
+        end += 1
+    return " ".join(reference[position:end])
 
 
 def _numbers(text: str) -> set[Key]:

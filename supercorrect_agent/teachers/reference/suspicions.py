@@ -19,12 +19,12 @@ from supercorrect_agent.teachers.reference.equations import (
     same_condition,
     satisfies,
 )
-from supercorrect_agent.teachers.reference.latex import Node, Number, Unreadable, close, evaluate
 from supercorrect_agent.teachers.reference.relations import Link, links_of
+from supercorrect_agent.teachers.reference.trees import Node, Number, Unreadable, close, evaluate
 
 _DENIES = re.compile(
-    r"\bcontradict|impossible|not equal|does not (?:work|hold|equal)|\bis false|\bfails\b|\btry\b|\btrying\b|\btest"
-    r"|too (?:small|large|big|low|high)|\bsuppose\b|\bif we\b|no (?:real )?solution",
+    r"\bcontradict|impossible|not equal|does not (?:work|hold|equal)|\bis false|\bfails\b|\btry(?:ing)?\b"
+    r"|\btest|too (?:small|large|big|low|high)|\bsuppose\b|\bif we\b|no (?:real )?solution",
     re.IGNORECASE,
 )
 _BRANCHES = re.compile(r"\bcases?\b|\bsuppose|\bassum|\btry|\btest|\beither\b|\bcheck", re.IGNORECASE)
@@ -120,7 +120,8 @@ def _false(link: Link) -> Suspicion:
         plain = 0.6 if is_number(link.one) and is_number(link.other) else 0.95
         return Suspicion(plain, cause, link, value)
     if link.modulus is not None:
-        cause = f"${link.left.strip()}$ and ${link.right.strip()}$ leave different remainders modulo {link.modulus}."
+        sides = f"${link.left.strip()}$ and ${link.right.strip()}$"
+        cause = f"{sides} leave different remainders modulo {link.modulus}."
         return Suspicion(0.9, cause, link)
     sure = 0.5 if link.sign == "≈" else 0.6
     return Suspicion(sure, f"${link.text}$ does not hold: the left side is ${shown(value)}$.", link, value)

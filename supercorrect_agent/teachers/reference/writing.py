@@ -17,13 +17,14 @@ from supercorrect_agent.teachers.reference.techniques import prose_summary
 from supercorrect_agent.templates import extract_answer, format_solution, is_strict, parse_solution
 from supercorrect_agent.types import Problem, Solution, Step
 
-_LATEX = re.compile(r"\\(?:boxed|frac|begin|\[|\()|\$[^$\n]*[\\^_=][^$\n]*\$")
+_LATEX = re.compile(r"\\(?:boxed|frac|begin|\[|\()|\$[^$\n]*[\\^_][^$\n]*\$|\$ ?[A-Za-z][^$\n]*\$")
 _NAMES_SOURCE = re.compile(
     r"\b(?:reference|official|given|provided|model)\s+(?=(?:solution|answer)s?\b)"
     r"|\bknown\s+true\s+(?=answer\b)",
     re.IGNORECASE,
 )
 _NAMES_TRUTH = re.compile(r"\bground[\s-]+truth\b|\banswer\s+key\b", re.IGNORECASE)
+_DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
 _TAG = re.compile(r"</?\s*(?:step\s*\d*|key|generalized|answer|cause|correction|evaluate)\b[^>]*>", re.I)
 
 
@@ -58,8 +59,8 @@ def is_prose(reference: str) -> bool:
 
 
 def _plain(reference: str) -> str:
-    """The reference without tags of the template and without words that name it as the source."""
-    text = _TAG.sub("", reference.replace("\r\n", "\n"))
+    """The reference without drawings, tags of the template and words that name it as the source."""
+    text = _TAG.sub("", _DRAWING.sub("\n\n", reference.replace("\r\n", "\n")))
     return _NAMES_TRUTH.sub("result", _NAMES_SOURCE.sub("", text)).strip()
 
 
