@@ -8,7 +8,9 @@ import re
 from supercorrect_agent.teachers.reference.lines import join_shortest
 
 _DROPPED = re.compile(
-    r"\[asy\].*?\[/asy\]|\[asy\].*\Z|\\begin\{(center|figure)\}.*?\\end\{\1\}|(?:\A|(?<=\n))[ \t]*%[^\n]*", re.DOTALL
+    r"\[asy\].*?\[/asy\]|\[asy\].*\Z|\\begin\{(center|figure)\}.*?\\end\{\1\}"
+    r"|(?:\A|(?<=\n))[ \t]*%[^\n]*",
+    re.DOTALL,
 )
 _POINTS_AT_DRAWING = re.compile(
     r"(?P<stop>\A|[.?!$\]}]\s+)[^.$\\\n]*\b(?:below|following (?:diagram|figure|graph)|as shown|shown here)"

@@ -11,9 +11,10 @@ from supercorrect_agent.teachers.reference.latex import parse
 from supercorrect_agent.teachers.reference.relations import formulas_of, links_of
 from supercorrect_agent.teachers.reference.trees import Node, Number, Unreadable, evaluate
 
-_NUMBER = re.compile(r"(?<![\w.\\])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w]|\.\d|,\d)")
+_NUMBER = re.compile(r"(?<![\w.\\])-?\d{1,30}(?:,\d{3}){0,9}(?:\.\d{1,30})?(?![\w]|\.\d|,\d)")
 _SIMPLE_FRACTION = re.compile(
-    r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}|\\[dt]?frac(\d)(\d)|(?<![\w/.])(\d+)/(\d+)(?![\w/])"
+    r"\\[dt]?frac\{(-?\d{1,30})\}\{(\d{1,30})\}|\\[dt]?frac(\d)(\d)"
+    r"|(?<![\w/.])(\d{1,30})/(\d{1,30})(?![\w/])"
 )
 _WORDS: dict[str, int | Fraction] = {
     "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
@@ -47,7 +48,8 @@ def content_of(text: str) -> Content:
         written |= inputs | _values(link.other)
         value = value_key(link.other)
         if value is not None and link.sign in "=≈≡":
-            results.setdefault(value, frozenset(inputs - {value}))
+            made_of = inputs | _values(link.other)
+            results[value] = results.get(value, frozenset()) | (made_of - {value})
     for formula, _, _ in formulas_of(text):
         if (node := parse(formula)) is not None:
             written |= _values(node)
@@ -138,5 +140,5 @@ def _numbers(text: str) -> set[Key]:
             found.add(Fraction(int(up), int(low)))
     found |= {Fraction(_WORDS[match[1].lower()]) for match in _WORD.finditer(text)}
     for formula, _, _ in formulas_of(text):
-        found |= {Fraction(number) for number in re.findall(r"(?<![\d.])\d+(?![\d.])", formula)}
+        found |= {Fraction(number) for number in re.findall(r"(?<![\d.])\d{1,30}(?![\d.])", formula)}
     return found
