@@ -315,19 +315,19 @@ def test_cases_and_denials_are_no_errors_of_their_own() -> None:
         "If we try $t = 4$ we would need $16 - 8 = 15$, which does not hold.",
         "Case 1: $t - 5 = 0$. Case 2: $t + 3 = 0$.",
     ):
-        assert all(one.sure < 0.69 for one in suspicions_of([text], frozenset(), {})[0])
+        assert all(one.sure < 0.69 for one in suspicions_of([text], frozenset(), {}, frozenset())[0])
 
 
 def test_equations_of_the_question_are_never_doubted() -> None:
     steps = ["We are told that $2 = 3$."]
-    assert [one.sure > 0.5 for one in suspicions_of(steps, frozenset(), {})[0]] == [True]
-    assert suspicions_of(steps, frozenset({"2=3"}), {}) == [[]]
+    assert [one.sure > 0.5 for one in suspicions_of(steps, frozenset(), {}, frozenset())[0]] == [True]
+    assert suspicions_of(steps, frozenset({"2=3"}), {}, frozenset()) == [[]]
 
 
 def test_right_values_of_letters_refute_an_equation() -> None:
-    (found,) = suspicions_of(["So $3s + 1 = 10$."], frozenset(), {"s": Fraction(4)})[0]
+    (found,) = suspicions_of(["So $3s + 1 = 10$."], frozenset(), {"s": Fraction(4)}, frozenset())[0]
     assert "$s = 4$" in found.cause
-    assert suspicions_of(["So $3s + 1 = 10$."], frozenset(), {"s": Fraction(3)}) == [[]]
+    assert suspicions_of(["So $3s + 1 = 10$."], frozenset(), {"s": Fraction(3)}, frozenset()) == [[]]
 
 
 def test_results_are_kept_with_what_they_came_from() -> None:

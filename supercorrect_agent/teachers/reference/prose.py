@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from supercorrect_agent.teachers.reference.finding import Finding
-from supercorrect_agent.teachers.reference.latex import value_of
+from supercorrect_agent.teachers.reference.latex import parse, value_of
 from supercorrect_agent.teachers.reference.paragraphs import drop_drawings, sentences_of, unbox
-from supercorrect_agent.teachers.reference.relations import links_of
+from supercorrect_agent.teachers.reference.relations import formulas_of, links_of
 from supercorrect_agent.teachers.reference.support import (
     Content,
     Key,
@@ -88,7 +88,12 @@ def _judge(problem: Problem, steps: Sequence[str]) -> _Judged:
         steps=tuple(steps),
         reference=tuple(unbox(sentence) for sentence in sentences_of(drop_drawings(reference))),
         contents=tuple(content_of(step) for step in steps),
-        doubts=tuple(map(tuple, suspicions_of(steps, frozenset(known), _letter_values(problem)))),
+        doubts=tuple(
+            map(
+                tuple,
+                suspicions_of(steps, frozenset(known), _letter_values(problem), _letters_asked(problem)),
+            )
+        ),
     )
 
 
@@ -108,6 +113,13 @@ def _letter_values(problem: Problem) -> dict[str, Number]:
             values[name] = value
             found.setdefault(name, set()).add(key_of(value))
     return {letter: values[letter] for letter, keys in found.items() if len(keys) == 1 and letter != "i"}
+
+
+def _letters_asked(problem: Problem) -> frozenset[str]:
+    """The letters of the question's formulas."""
+    nodes = [parse(formula) for formula, _, _ in formulas_of(problem.question)]
+    sides = [side for link in links_of(problem.question) for side in (link.one, link.other)]
+    return frozenset[str]().union(*(node.letters() for node in [*nodes, *sides] if node is not None))
 
 
 def _certainly_false(judged: _Judged) -> tuple[int, Suspicion] | None:
@@ -228,9 +240,10 @@ def _or_statement_before(judged: _Judged, index: int) -> int:
 def _states(judged: _Judged, final: Key) -> int:
     """The step that first has the final answer; a small number must stay to the end from there."""
     last = len(judged.steps) - 1
-    has = [final in content.written for content in judged.contents]
     if is_telling(final):
+        has = [final in content.written for content in judged.contents]
         return has.index(True) if True in has else last
+    has = [final in (content.results or content.written) for content in judged.contents]
     while last > 0 and has[last] and has[last - 1]:
         last -= 1
     return last

@@ -51,7 +51,7 @@ class Suspicion:
 
 
 def suspicions_of(
-    steps: Sequence[str], known_equations: frozenset[str], values: Mapping[str, Number]
+    steps: Sequence[str], known_equations: frozenset[str], values: Mapping[str, Number], asked: frozenset[str]
 ) -> list[list[Suspicion]]:
     """What speaks against each step.
 
@@ -59,6 +59,7 @@ def suspicions_of(
         steps: The texts of the steps.
         known_equations: Relations of the question and of the reference, written without spaces: true here.
         values: Values of letters that are known to be right.
+        asked: The letters of the question, which mean the same everywhere.
     """
     found: list[list[Suspicion]] = []
     before: list[Link] = []
@@ -69,7 +70,7 @@ def suspicions_of(
         mine = list(_false_claims(links, denied))
         turned = [*_failed_roots(links, before), *_drifts(text, links, before)]
         mine += [replace(one, sure=one.sure * turns) for one in turned]
-        mine += _misses(links, values)
+        mine += _misses(links, values, asked)
         found.append([one for one in mine if folded(one.link.text) not in known_equations])
         before = links
     return found
@@ -238,11 +239,15 @@ def _drifts(text: str, links: Sequence[Link], before: Sequence[Link]) -> Iterato
                 yield _drift(previous, link, 0.72)
 
 
-def _misses(links: Sequence[Link], values: Mapping[str, Number]) -> Iterator[Suspicion]:
+def _misses(
+    links: Sequence[Link], values: Mapping[str, Number], asked: frozenset[str]
+) -> Iterator[Suspicion]:
     """Equations that the right values do not satisfy."""
     for link in links:
         letters = letters_of(link)
         if not letters or not letters <= set(values) or not (is_condition(link) or assigned(link)):
+            continue
+        if len(letters) > 1 and not letters <= asked:
             continue
         if satisfies(link, dict(values)) is False:
             if assigned(link):
