@@ -102,8 +102,9 @@ def as_teacher(
 
     Args:
         spec: A teacher (returned as it is), a chat model, ``"sandbox"`` for the symbolic teacher of the
-            sandbox, ``"same_model_grounded"`` for the student's own model with the reference before it, or
-            any other string that ``load_chat_model`` takes.
+            sandbox, ``"reference"`` for the rules over a reference solution, ``"same_model_grounded"`` for
+            the student's own model with the reference before it, or any other string that
+            ``load_chat_model`` takes.
         prompts: The prompts of an LLM teacher; the default ones if None.
         student: The student's model, for ``"same_model_grounded"``.
 
@@ -124,6 +125,10 @@ def as_teacher(
         from supercorrect_agent.sandbox.teacher import SandboxTeacher
 
         return SandboxTeacher()
+    if spec == "reference":
+        from supercorrect_agent.teachers.reference import ReferenceTeacher
+
+        return ReferenceTeacher()
     if isinstance(spec, str | BaseChatModel):
         from supercorrect_agent.models import load_chat_model
         from supercorrect_agent.teachers.llm import LLMTeacher
