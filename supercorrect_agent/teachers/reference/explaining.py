@@ -64,7 +64,7 @@ def _place(reading: Reading, known: Knowledge, step: int) -> _Place:
     """The computation of the step that is wrong and the reference's work that should stand there."""
     mine = [one for one in reading.computed if one.step == step]
     off = [one for one in mine if one.stated not in known.results and one.stated not in known.derived]
-    suspect = (off or mine or [None])[0 if off else -1]
+    suspect = off[0] if off else mine[-1] if mine else None
     done = _done_before(reading, known, step)
     need = _needed(reading, known, suspect, done)
     return _Place(step, suspect, need)
@@ -195,7 +195,7 @@ def _value(value: Fraction | None) -> str:
 
 
 def _times_of(text: str) -> str:
-    return next((sign for sign in ("×", "*", r"\times", r"\cdot") if sign in text), "x")
+    return next((sign for sign in ("\N{MULTIPLICATION SIGN}", "*", r"\times", r"\cdot") if sign in text), "x")
 
 
 def tidy(text: str) -> str:
