@@ -20,14 +20,14 @@ Features = dict[str, float]
 _BARE: Final = re.compile(r"[\s$*#]{0,9}-?[\d,./]{1,40}[\s.%*]{0,9}(?:\w{1,40})?\W{0,9}")
 
 
-def gather(reading: Reading, known: Knowledge) -> list[Features]:
+def gather(formulas: Formulas) -> list[Features]:
     """The features of each step of a solution whose answer is wrong.
 
     ``first_*`` marks the first step of its kind and ``after_*`` all that come later, where the chain of
     consequences begins; the rest describe the step alone. ``weights.py`` says what each is worth.
     """
-    scene = _Scene(reading, known, Formulas(reading, known))
-    return [scene.step(number) for number in range(len(reading.texts))]
+    scene = _Scene(formulas.reading, formulas.known, formulas)
+    return [scene.step(number) for number in range(len(formulas.reading.texts))]
 
 
 @dataclass

@@ -89,7 +89,7 @@ class Formulas:
         self.standing.append("value" if by_chance else standing)
 
     def _options(self, value: Fraction, index: int) -> list[float]:
-        """The shadows that a number may have here: an earlier result's, the question's, or mental arithmetic's."""
+        """The shadows that a number may have: an earlier result's, the question's, or mental arithmetic's."""
         source = self.reading.sources[index].get(value)
         options = [] if source is None else self.shades[source][:_MAX_OPTIONS]
         if value in self.known.given or not options:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from supercorrect_agent.teachers.reference.evidence import Features, gather
 from supercorrect_agent.teachers.reference.explaining import explain
 from supercorrect_agent.teachers.reference.finding import Finding
+from supercorrect_agent.teachers.reference.formulas import Formulas
 from supercorrect_agent.teachers.reference.knowledge import Knowledge, build_knowledge
 from supercorrect_agent.teachers.reference.reading import Reading, read_steps
 from supercorrect_agent.teachers.reference.weights import WEIGHTS
@@ -30,9 +31,10 @@ def find_error(problem: Problem, steps: Sequence[str], answer: str | None) -> Fi
     reading = read_steps(steps[:MAX_STEPS], answer)
     if not steps or is_right(reading, known):
         return None
-    scores = [weigh(features) for features in gather(reading, known)]
+    formulas = Formulas(reading, known)
+    scores = [weigh(features) for features in gather(formulas)]
     best = max(range(len(scores)), key=lambda step: (scores[step], -step))
-    return explain(reading, known, best, _share(scores, best))
+    return explain(formulas, best, _share(scores, best))
 
 
 def is_right(reading: Reading, known: Knowledge) -> bool:
