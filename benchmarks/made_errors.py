@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from supercorrect_agent.teachers.reference.explaining import write
 from supercorrect_agent.teachers.reference.expressions import (
     Equation,
     Node,
@@ -23,7 +24,6 @@ from supercorrect_agent.teachers.reference.expressions import (
     read_equations,
     read_numbers,
 )
-from supercorrect_agent.teachers.reference.explaining import write
 
 _MARK = re.compile(r"<<[^<>]*>>")
 KINDS = ("slip", "operation", "quantity", "missing", "repeated", "beyond", "answer")
@@ -87,7 +87,9 @@ def _is_plain(equation: Equation) -> bool:
     )
 
 
-def _spoil(equation: Equation, kind: str, pool: Sequence[Fraction], rng: random.Random) -> tuple[str, Fraction] | None:
+def _spoil(
+    equation: Equation, kind: str, pool: Sequence[Fraction], rng: random.Random
+) -> tuple[str, Fraction] | None:
     """The spoilt expression as text and the value that is stated for it."""
     node, value = equation.sides[0].node, equation.sides[0].value
     if not isinstance(node, Operation) or value is None:
@@ -112,7 +114,9 @@ def _plain(value: Fraction) -> Number:
     return Number(value, format_value(value), 0, 0)
 
 
-def _work_on(steps: Sequence[str], at: int, equation: Equation, spoilt: tuple[str, Fraction]) -> list[str] | None:
+def _work_on(
+    steps: Sequence[str], at: int, equation: Equation, spoilt: tuple[str, Fraction]
+) -> list[str] | None:
     """The steps with the spoilt equation in its place and every later value worked out from it."""
     text, value = spoilt
     old = equation.sides[-1].value
@@ -159,7 +163,9 @@ def _beyond(steps: list[str], true: Fraction, pool: Sequence[Fraction], rng: ran
 
 
 def _ending(answer: str, rng: random.Random) -> str:
-    return rng.choice((f"The answer is {answer}.", answer, f"Therefore, the final answer is \\boxed{{{answer}}}."))
+    return rng.choice(
+        (f"The answer is {answer}.", answer, f"Therefore, the final answer is \\boxed{{{answer}}}.")
+    )
 
 
 def _regroup(steps: list[str], wrong: int, rng: random.Random) -> tuple[tuple[str, ...], int]:
