@@ -18,7 +18,7 @@ from tests.studio_server import ENVIRONMENT, LANGGRAPH, ROOT, running_server
 pytestmark = [pytest.mark.studio, pytest.mark.timeout(600)]
 
 GRAPHS = json.loads((ROOT / "langgraph.json").read_text(encoding="utf-8"))["graphs"]
-ENDINGS = {"accepted", "corrected", "unchanged", "stalled", "budget", "parse_error"}
+ENDINGS = {"accepted", "corrected", "unchanged", "stalled", "budget", "parse_error", "quarantined"}
 REVIEWED = {"human_review": True, "max_rounds": 1, "max_new_tokens": 160}
 APPROVE = {"type": "approve"}
 
