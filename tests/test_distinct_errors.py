@@ -15,6 +15,7 @@ from tests.fakes import ScriptedChatModel, ScriptedTeacher, prefilling
 from tests.test_collect_inspector import failed
 from tests.test_collecting import OWN, PROBLEM, collect, verdict
 from tests.test_graph import FOUND, QUESTION, REST, RIGHT, STEP1, WRONG
+from training.free_reviews import free_review_quality
 from training.pairs import build_preference_dataset
 from training.sft_rows import build_sft_dataset
 
@@ -226,3 +227,18 @@ def test_faults_and_wrong_ways_share_the_three_revisions() -> None:
     assert [failed(one.inspections) for one in trace.rounds[0].revisions] == [
         ["leak"], ["reaches_answer"], ["leak"],
     ]  # fmt: skip
+
+
+def test_what_the_free_reviews_are_worth() -> None:
+    """Three wrong attempts with step 2 wrong: found there, found in step 1, not found; and a false alarm."""
+    at_two = STEP1 + "<Step2>Triple. 132*3=386<Cause>no</Cause><Correction>132*3=396</Correction></Step2>"
+    nothing = STEP1.replace("</Step1>", "<Evaluate>right</Evaluate></Step1>") + "<Answer>386</Answer>"
+    wrong = [
+        collect(prefilling(WRONG, OWN, review, REST), ScriptedTeacher(FOUND), free())
+        for review in (at_two, FREE, nothing)
+    ]
+    right = collect(prefilling(RIGHT, FREE), ScriptedTeacher(Critique(author="t")), free(review_correct=True))
+    unmeasured = collect(prefilling(WRONG, OWN, REST), ScriptedTeacher(FOUND))
+    quality = free_review_quality([*wrong, right, unmeasured])
+    counts = {name: (share["count"], share["total"]) for name, share in quality.items()}  # type: ignore[index]
+    assert counts == {"flagged": (2, 3), "located": (1, 3), "false_alarms": (1, 1)}
