@@ -81,7 +81,7 @@ async def test_the_server_names_and_describes_the_three_graphs(sdk: Any) -> None
             "answer solution status reason rounds votes agreement usage trace",
             {"max_rounds", "ask_teacher", "human_review"},
         ),
-        ("supercorrect_collect", {"problem", "sample"}, "trace", {"max_rounds", "rewrite"}),
+        ("supercorrect_collect", {"problem", "sample", "known_errors"}, "trace", {"max_rounds", "rewrite"}),
         ("supercorrect_chat", {"messages"}, "messages", {"max_rounds", "ask_teacher", "human_review"}),
     ],
 )

@@ -118,7 +118,7 @@ def _checks(problem: Problem, solution: Solution, critique: Critique) -> Iterato
 
 def _template_checks(problem: Problem, template: Solution | None) -> Iterator[Inspection]:
     tagged = template is not None and bool(template.steps) and "<step" in template.raw.lower()
-    note = "No steps in tags and no answer could be read in it."
+    note = "No steps between <Step1> and </Step1> tags, or no <Answer>, could be read in it."
     if template is None or not tagged or template.answer is None:
         yield _check("readable", False, note)
         return
