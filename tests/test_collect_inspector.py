@@ -342,3 +342,43 @@ class TestReport:
         broken = collect(prefilling(WRONG, OSError("down")), ScriptedTeacher(FOUND))
         assert broken.rounds[0].inspections
         assert inspection_report([broken]) == inspection_report([]) == {}
+
+
+class TestRightAttempts:
+    """Reviews that find no error in right solutions (decision B20) are inspected like any critique."""
+
+    SETTINGS = CollectConfig(write_template=False, review_correct=True, student_review=False)
+    NOTHING = json.dumps({"first_wrong_step": None, "cause": "", "correction": "", "confidence": 1})
+
+    def test_one_that_finds_nothing_becomes_a_review_row(self) -> None:
+        looking = inspector(finds(None))
+        trace = collect(prefilling(RIGHT), LLMTeacher(judge(self.NOTHING)), looking, self.SETTINGS)
+        assert (trace.status, failed(trace.rounds[0].inspections)) == ("accepted", [])
+        assert "Every step is right." in looking.prompts[0][0].text
+        rows, manifest = build_sft_dataset([trace], no_error_share=0.9)
+        assert manifest.dropped == {"above its share": 1}  # no review of a wrong attempt stands beside it
+        found = collect(prefilling(WRONG, OWN, REST), ScriptedTeacher(FOUND))
+        rows, manifest = build_sft_dataset([trace, found], no_error_share=0.5)
+        assert sorted(row["completion"][0]["content"][-9:] for row in rows) == ["</Answer>", "rrection>"]
+
+    def test_one_that_calls_a_step_wrong_is_revised(self) -> None:
+        model = judge(verdict(correction="Triple. 132*3=396, of course"), self.NOTHING)
+        trace = collect(prefilling(RIGHT), LLMTeacher(model), config=self.SETTINGS)
+        assert "- The answer is right, but a step is called wrong." in model.prompts[1][0].text
+        assert (trace.status, trace.rounds[0].critique.step) == ("accepted", None)
+        assert failed(trace.rounds[0].revisions[0].inspections) == ["agrees_with_answer"]
+
+    def test_one_that_insists_is_quarantined(self) -> None:
+        alarm = Critique(step=2, cause="c", correction="Triple. 3*132=396", author="t")
+        trace = collect(prefilling(RIGHT), ScriptedTeacher(alarm), config=self.SETTINGS)
+        assert trace.status == "quarantined"
+        assert trace.verdict is not None
+        assert trace.verdict.correct  # of the attempt, which counts as right all the same
+        assert dropped(trace)[0] == {"inspection: agrees_with_answer": 1}
+
+    def test_a_model_that_finds_an_error_in_it_is_heard(self) -> None:
+        """Right by luck: the answer is right, a step is not."""
+        trace = collect(
+            prefilling(RIGHT), ScriptedTeacher(Critique(author="t")), inspector(finds(1)), self.SETTINGS
+        )
+        assert (trace.status, failed(trace.rounds[0].inspections)) == ("quarantined", ["inspector_step"])
