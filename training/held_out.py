@@ -31,6 +31,8 @@ class HeldOut:
         return len(self._whole)
 
     def __contains__(self, question: str) -> bool:
+        if not self._whole:
+            return False
         return fold_question(question) in self._whole or any(
             run in self._runs for run in self._runs_of(question)
         )
@@ -49,5 +51,7 @@ def fold_question(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Lower case; accents, full-width and raised characters as the plain ones."""
+    if text.isascii():  # nearly every question, at a tenth of the time
+        return text.lower()
     folded = unicodedata.normalize("NFKD", text).casefold()
     return "".join(c for c in folded if not unicodedata.combining(c))

@@ -14,6 +14,7 @@ import orjson
 
 from supercorrect_agent.errors import DataError
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet
+from supercorrect_agent.store import JsonlTraceStore
 from supercorrect_agent.store.export import new_file
 from supercorrect_agent.types import Trace
 from training.dataset_folder import save_dataset, write_parquet
@@ -49,7 +50,7 @@ def export_rows(
     Raises:
         DataError: There is no row, or the output cannot be written.
     """
-    rows, manifest = _BUILD[kind](traces, prompts=prompts, **options)
+    rows, manifest = build_rows(traces, kind, prompts=prompts, **options)
     if not len(rows):
         reasons = ", ".join(f"{reason}: {count}" for reason, count in manifest.dropped.items()) or "no traces"
         raise DataError(f"No training row is left for '{output}' ({reasons}). Collect more traces.")
@@ -66,7 +67,33 @@ def export_rows(
 
 def count_rows(traces: Iterable[Trace], kind: Kind) -> Manifest:
     """What `export_rows` would keep and drop."""
-    return _BUILD[kind](traces)[1]
+    return build_rows(traces, kind)[1]
+
+
+def build_rows(traces: Iterable[Trace], kind: Kind, **options: Any) -> tuple[Rows, Manifest]:
+    """Rows and manifest; traces in Parquet that can give no row are counted, but not looked into."""
+    if not isinstance(traces, JsonlTraceStore) or options.get("own_solutions"):
+        return _BUILD[kind](traces, **options)
+    passed = 0
+
+    def may_give_rows(batch: Any) -> Any:
+        import pyarrow.compute as compute  # type: ignore[import-untyped]
+
+        nonlocal passed
+        # failed runs and other splits are dropped for a reason, which is counted
+        found = compute.or_(
+            compute.equal(batch["status"], "error"), compute.not_equal(batch["split"], "train")
+        )
+        found = compute.or_(found, compute.greater(batch["n_rounds"], 0))
+        if kind == "sft":
+            found = compute.or_(found, batch["has_template"])
+        passed += batch.num_rows - (compute.sum(found).as_py() or 0)
+        return found
+
+    held_out = tuple(options.pop("held_out", ()))  # what is held out is counted too
+    wanted = traces if held_out else traces.where(may_give_rows)
+    rows, manifest = _BUILD[kind](wanted, held_out=held_out, **options)
+    return rows, manifest.model_copy(update={"traces_read": manifest.traces_read + passed})
 
 
 def _write_jsonl(output: str | Path, rows: Rows) -> None:
