@@ -16,7 +16,7 @@ COLUMNS = {
     "problem_id": _TEXT, "question": _TEXT, "answer": _TEXT, "source": _TEXT, "split": _TEXT,
     "sample": _WHOLE, "status": _TEXT, "error": _TEXT, "model": _TEXT, "teacher": _TEXT,
     "right_first": _YES, "right_final": _YES, "final_answer": _TEXT,
-    "n_rounds": _WHOLE, "first_error_step": _WHOLE, "chosen": _WHOLE,
+    "has_template": _YES, "n_rounds": _WHOLE, "first_error_step": _WHOLE, "chosen": _WHOLE,
     "n_calls": _WHOLE, "input_tokens": _WHOLE, "output_tokens": _WHOLE, "seconds": _NUMBER,
     "record": _TEXT,
 }  # fmt: skip
@@ -81,7 +81,7 @@ def _of_run(record: Json) -> Json:
         "teacher": rounds[0]["critique"].get("author") if rounds else None,
         "right_first": right(record.get("verdict")), "right_final": right(last.get("verdict")),
         "final_answer": final.get("answer") if final else None,
-        "n_rounds": len(rounds), "chosen": chosen,
+        "has_template": record.get("template") is not None, "n_rounds": len(rounds), "chosen": chosen,
         "first_error_step": rounds[0]["critique"].get("step") if rounds else None,
     }  # fmt: skip
 
