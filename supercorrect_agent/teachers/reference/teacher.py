@@ -10,6 +10,8 @@ from langchain_core.runnables import RunnableConfig
 from supercorrect_agent.errors import TeacherError
 from supercorrect_agent.teachers.reference.finding import Finding
 from supercorrect_agent.teachers.reference.judging import find_error
+from supercorrect_agent.teachers.reference.prose import locate_math
+from supercorrect_agent.teachers.reference.writing import is_prose, write_solution
 from supercorrect_agent.types import Call, Critique, Problem, Solution
 
 _WORD_OR_SIGN = re.compile(r"\w+|[^\w\s]")
@@ -47,9 +49,10 @@ class ReferenceTeacher:
         if not any(step.text.strip() for step in solution.steps):
             return Critique(author=self.name, readable=False), ()
         texts = [step.text if not step.key else f"{step.text}\n{step.key}" for step in solution.steps]
-        finding = find_error(problem, texts, solution.answer)
+        locate = locate_math if is_prose(problem.reference_solution or "") else find_error
+        finding = locate(problem, texts, solution.answer)
         critique = self._write(finding, problem)
-        return critique, (_call(question + solution.raw, critique.raw),)
+        return critique, (_call(question + solution.raw, critique.raw, "reference.critique"),)
 
     async def acritique(
         self,
@@ -66,7 +69,9 @@ class ReferenceTeacher:
         self, problem: Problem, config: RunnableConfig | None = None
     ) -> tuple[Solution | None, tuple[Call, ...]]:
         """Writes the hierarchical solution of a problem from its reference solution."""
-        return None, ()
+        written = write_solution(problem, model=self.name)
+        seen = f"{problem.question} {problem.reference_solution or ''}"
+        return written, (_call(seen, written.raw if written else "", "reference.template"),)
 
     async def awrite_solution(
         self, problem: Problem, config: RunnableConfig | None = None
@@ -107,12 +112,12 @@ class ReferenceTeacher:
         )
 
 
-def _call(read: str, written: str) -> Call:
+def _call(read: str, written: str, prompt: str) -> Call:
     tokens = [len(_WORD_OR_SIGN.findall(text)) for text in (read, written)]
     return Call(
         role="teacher",
         model=ReferenceTeacher.name,
-        prompt="reference.critique",
+        prompt=prompt,
         input_tokens=tokens[0],
         output_tokens=tokens[1],
     )
