@@ -227,7 +227,8 @@ def _load_local(name: str, kwargs: dict[str, Any]) -> BaseChatModel:
 
 
 def _load_vllm(name: str, kwargs: dict[str, Any]) -> BaseChatModel:
-    from langchain_openai import ChatOpenAI
+    from supercorrect_agent.models.connections import http_clients
+    from supercorrect_agent.models.served import ServedChatModel
 
     model, at, url = name.rpartition("@")
     parts = urlsplit(url)
@@ -242,11 +243,11 @@ def _load_vllm(name: str, kwargs: dict[str, Any]) -> BaseChatModel:
         "api_key": "none",  # the client insists on a key, a server started without one ignores it
         "stream_usage": True,  # off by default for other servers than OpenAI's, which would count no tokens
         "max_retries": 0,
-        # a connection that is kept belongs to its event loop, and fails in the next `asyncio.run`
-        "default_headers": {"Connection": "close"},
     }
+    if not kwargs.keys() & {"http_client", "http_async_client", "openai_proxy"}:
+        settings |= http_clients()
     metadata = {**PREFILL_METADATA, **kwargs.pop("metadata", {})}
-    return ChatOpenAI(model=model, metadata=metadata, **{**settings, **kwargs})
+    return ServedChatModel(model=model, metadata=metadata, **{**settings, **kwargs})
 
 
 def _load_from_provider(spec: str, provider: str, kwargs: dict[str, Any]) -> BaseChatModel:
