@@ -43,13 +43,14 @@ from benchmarks.ratios import Target, publish
 from supercorrect_agent.errors import ModelError
 from supercorrect_agent.graph import create_supercorrect_graph
 from supercorrect_agent.models import load_chat_model
+from supercorrect_agent.problems import load_problems
 from supercorrect_agent.state import CorrectionConfig
 from supercorrect_agent.types import Problem, Solution, Trace
 from supercorrect_agent.verification import MathVerifier
 from training.metrics import Z95, accuracy, paired_difference
 from training.pool import run_bounded
 from training.provenance import provenance
-from training.sources import is_local, load_problems, model_path
+from training.sources import is_local, model_path
 from training.student import load_tokenizer
 
 TARGET = Target(0.6)

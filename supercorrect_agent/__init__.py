@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from supercorrect_agent.models import load_chat_model
     from supercorrect_agent.plugin import SelfCorrectionMiddleware, create_solver_tool, with_self_correction
+    from supercorrect_agent.problems import load_problems
     from supercorrect_agent.state import CollectConfig, CorrectionConfig
     from supercorrect_agent.store import open_store
     from supercorrect_agent.teachers.llm import LLMTeacher
@@ -41,6 +42,7 @@ __all__ = [
     "create_solver_tool",
     "create_supercorrect_graph",
     "load_chat_model",
+    "load_problems",
     "open_store",
     "parse_critique",
     "parse_solution",
@@ -63,6 +65,7 @@ _HOMES = {
     "create_solver_tool": "plugin",
     "create_supercorrect_graph": "graph",
     "load_chat_model": "models",
+    "load_problems": "problems",
     "open_store": "store",
     "parse_critique": "templates",
     "parse_solution": "templates",

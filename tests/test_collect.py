@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from supercorrect_agent.errors import DataError, ModelError
+from supercorrect_agent.errors import ModelError
 from supercorrect_agent.sandbox.world import generate_problems
 from supercorrect_agent.store import open_store
 from supercorrect_agent.templates import critique_prefix
@@ -23,7 +23,6 @@ from training import collect
 from training.config import CollectionConfig
 from training.pairs import build_preference_dataset
 from training.sft_rows import build_sft_dataset
-from training.sources import load_problems
 
 PROBLEMS = generate_problems("train", 4, seed=0)
 MISSED = "<Evaluate>ok</Evaluate></Step4>\n<Answer>\\boxed{1}</Answer>"
@@ -66,6 +65,11 @@ def test_traces_are_stored_and_make_rows_of_every_kind(
     traces = list(open_store(tmp_path))
     assert build_sft_dataset(traces, no_error_share=0.5)[1].kept_by_kind == {"review": 4, "solve": 4}
     assert build_preference_dataset(traces, solve_pairs=True)[1].kept_by_kind == {"missed": 2, "solve": 2}
+
+
+def write_lines(path: Path, *lines: Any) -> str:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
 
 
 def test_a_second_call_collects_only_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -206,44 +210,6 @@ def test_alternatives_of_the_packaged_student(tmp_path: Path) -> None:
     assert any(verdict and not verdict.correct for verdict in verdicts)
 
 
-# Problem files
-
-
-def write_lines(path: Path, *lines: Any) -> str:
-    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n")
-    return str(path)
-
-
-def test_gsm8k_lines_are_read_as_they_are(tmp_path: Path) -> None:
-    answer = "She sold 48/2 = <<48/2=24>>24 clips.\nIn all 48+24 = <<48+24=72>>72.\n#### 1,072"
-    file = write_lines(tmp_path / "gsm8k.jsonl", {"question": "How many?", "answer": answer})
-    problem = load_problems(file)[0]
-    assert (problem.answer, problem.source, problem.split) == ("1072", "gsm8k", "train")
-    assert problem.reference_solution == "She sold 48/2 = 24 clips.\nIn all 48+24 = 72."
-
-
-def test_other_fields_of_a_problem_file(tmp_path: Path) -> None:
-    file = write_lines(
-        tmp_path / "own.jsonl",
-        {"problem": "1+1?", "answer": 2, "solution": "Count.", "id": 7, "split": "test"},
-        "",
-        {"question": "2+2?", "reference_solution": "Double."},
-    )
-    first, second = load_problems(file, split="train")
-    assert (first.id, first.answer, first.reference_solution, first.split) == ("7", "2", "Count.", "test")
-    assert (second.answer, second.reference_solution, second.split) == (None, "Double.", "train")
-    assert [problem.question for problem in load_problems(file, n=1, seed=0)] in (["1+1?"], ["2+2?"])
-
-
-def test_line_ends_within_a_question_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
-    """Next line, line separator and form feed end a line for Python's `splitlines`, but not in JSON Lines."""
-    asked = ["a\u0085b?", "c\u2028d?"]
-    file = tmp_path / "own.jsonl"
-    lines = "\r\n".join(json.dumps({"question": each}, ensure_ascii=False) for each in asked)
-    file.write_bytes(b"\xef\xbb\xbf" + lines.encode())
-    assert [problem.question for problem in load_problems(str(file))] == asked
-
-
 def test_other_questions_under_one_id_are_collected_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -253,27 +219,3 @@ def test_other_questions_under_one_id_are_collected_too(
         monkeypatch.setattr(collect, "load_problems", lambda *_, known=known, **__: same[:known])
         summary, _ = run(monkeypatch, make_pupil(), tmp_path / "traces")
         assert (summary["collected"], summary["skipped"]) == (2, known - 2)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "problems.jsonl:1 is not JSON"),
-        ('{"answer": 1}', "problems.jsonl:1 has no `question`"),
-        ("[1]", "has no `question`"),
-        ("", "holds no problems"),
-    ],
-)
-def test_an_unusable_problem_file_names_its_line(tmp_path: Path, line: str, message: str) -> None:
-    with pytest.raises(DataError) as error:
-        load_problems(write_lines(tmp_path / "problems.jsonl", line))
-    assert message in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [("nowhere.jsonl", "cannot be read"), ("sandbox:moon", "not a split"), ("sandbox:dev", "--n")],
-)
-def test_an_unusable_source_says_what_to_pass(source: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        load_problems(source)

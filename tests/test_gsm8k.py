@@ -8,11 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from supercorrect_agent.cli import app
+from supercorrect_agent.problems import load_problems
 from supercorrect_agent.store import open_store
 from tests.vllm_server import MODEL_NAME
 from training.collect import run_collect
 from training.config import CollectionConfig
-from training.sources import load_problems
 
 SAMPLE = Path(__file__).parent / "data" / "gsm8k_sample.jsonl"
 

@@ -54,6 +54,16 @@ def test_a_verdict_becomes_a_critique() -> None:
     assert "SECRET" not in model.prompts[0][0].text
 
 
+def test_a_teacher_never_sees_calculator_marks() -> None:
+    marked = Problem.create("48/2?", answer="24", reference_solution="48/2 = <<48/2=24>>24")
+    judge, model = teacher(VERDICT, "no steps")
+    judge.critique(marked.question, SOLUTION, reference=marked)
+    judge.write_solution(marked)
+    for (message,) in model.prompts:
+        assert "48/2 = 24\nAnswer: 24" in message.text
+        assert "<<" not in message.text
+
+
 def test_grounded_shows_the_reference() -> None:
     judge, model = teacher(VERDICT)
     _, (call,) = judge.critique(REFERENCE.question, SOLUTION, reference=REFERENCE)

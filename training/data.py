@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from supercorrect_agent.errors import ConfigError
+from supercorrect_agent.problems import evaluation_questions
 from supercorrect_agent.store import open_store
 from training.config import DatasetConfig
 from training.dataset_folder import load_manifest, load_rows, save_dataset
@@ -20,7 +21,7 @@ from training.flags import run_main
 from training.pairs import build_preference_dataset
 from training.progress import Say, print_line
 from training.sft_rows import build_sft_dataset
-from training.sources import load_problems, model_path, resolve_prompts
+from training.sources import model_path, resolve_prompts
 
 __all__ = [
     "build_preference_dataset",
@@ -45,8 +46,8 @@ def run_data(config: DatasetConfig, *, say: Say = print_line) -> Path:
     prompts = resolve_prompts(config.prompts, config.tokenizer)
     stores = [open_store(store, must_exist=True) for store in config.store]
     traces = chain.from_iterable(stores)
-    held_out = (
-        problem.question for file in config.held_out for problem in load_problems(file, argument="held_out")
+    held_out = chain.from_iterable(
+        evaluation_questions(file, argument="held_out") for file in config.held_out
     )
     if config.kind == "preference":
         rows, manifest = build_preference_dataset(

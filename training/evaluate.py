@@ -28,6 +28,7 @@ from langchain_core.caches import InMemoryCache
 from supercorrect_agent.errors import ConfigError, ModelError
 from supercorrect_agent.graph import create_supercorrect_graph
 from supercorrect_agent.models import load_chat_model
+from supercorrect_agent.problems import load_problems
 from supercorrect_agent.prompts import PromptSet
 from supercorrect_agent.state import CorrectionConfig
 from supercorrect_agent.teachers import Teacher, as_teacher
@@ -41,7 +42,7 @@ from training.metrics import Difference, accuracy, paired_difference, review_qua
 from training.pool import run_bounded
 from training.progress import Pace, Say, print_line
 from training.provenance import provenance
-from training.sources import is_local, load_problems, resolve_prompts, student_spec
+from training.sources import is_local, resolve_prompts, student_spec
 
 Outcome = dict[str, Any]
 Outcomes = dict[str, Outcome]

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import Field
 
+from supercorrect_agent.problems import HeldOut
 from supercorrect_agent.prompts import Prompt, PromptSet
 from supercorrect_agent.types import Record, Trace
-from training.held_out import HeldOut
 
 Row = dict[str, Any]
 
@@ -52,6 +52,11 @@ class Ledger:
     def drop(self, reason: str, count: int = 1) -> None:
         if count:
             self.dropped[reason] += count
+
+    def drop_if(self, reason: str | None) -> None:
+        """Counts a candidate that was dropped, where there is a reason to drop it."""
+        if reason is not None:
+            self.drop(reason)
 
     def close(
         self, kind: str, rows: Iterable[Row], *, prompts: PromptSet, tokens: int, options: dict[str, Any]

@@ -19,13 +19,13 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from supercorrect_agent.inspector import speaks_of_reference
+from supercorrect_agent.problems import HeldOut
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet
 from supercorrect_agent.types import Problem, Solution, Trace
 from supercorrect_agent.verification import MathVerifier, Verifier
 from training.config import ChosenSource, PairFormat, PairScope
-from training.critiques import TRUSTED_AUTHORS, completes_answer, reviewed_attempts
+from training.critiques import TRUSTED_AUTHORS, completes_answer, not_criticised, reviewed_attempts
 from training.duplicates import Errors
-from training.held_out import HeldOut
 from training.manifest import Ledger, Manifest, Row, unusable
 from training.pair_kinds import Pair, PairReader, until_difference
 from training.rows import Candidates, Rows
@@ -123,6 +123,7 @@ def _pairs(
     if reason:
         ledger.drop(reason)
         return
+    ledger.drop_if(not_criticised(trace))
     for reviewed in reviewed_attempts(trace):
         for pair in reader.pairs(trace, reviewed):
             if isinstance(pair, str):

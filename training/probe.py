@@ -14,12 +14,13 @@ from typing import Any
 
 from supercorrect_agent.errors import DataError
 from supercorrect_agent.models.local import as_chat
+from supercorrect_agent.problems import load_problems
 from supercorrect_agent.prompts import PromptSet, student_messages
 from supercorrect_agent.templates import is_strict, parse_solution
 from supercorrect_agent.types import Problem, Record
 from supercorrect_agent.verification import MathVerifier
 from training.config import TrainConfig
-from training.sources import load_problems, resolve_prompts
+from training.sources import resolve_prompts
 
 MAX_BATCH = 128
 
@@ -50,7 +51,7 @@ class Probe:
     """A fixed set of problems and the way they are asked.
 
     Args:
-        source: The problems: a JSON Lines file, or ``sandbox:SPLIT``.
+        source: The problems: any source of `load_problems`.
         config: The stage's settings. The same ``seed`` gives the same problems.
         tokenizer: The student's tokenizer.
 

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any, BinaryIO, NamedTuple, cast, overload
 
 from supercorrect_agent.errors import DataError
-from training.held_out import fold_question
+from supercorrect_agent.problems import fold_question
 from training.manifest import Row, hash_texts
 
 
