@@ -10,7 +10,6 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
 
-from supercorrect_agent.errors import ModelError
 from supercorrect_agent.models.connections import httpx
 
 # Of a request's fields, those that are no part of its body.
@@ -43,21 +42,4 @@ class ServedChatModel(ChatOpenAI):
         reply = await self.root_async_client.post(
             "/chat/completions", content=body, options=options, cast_to=httpx.Response
         )
-        return self._create_chat_result(_read(reply))
-
-
-def _read(reply: Any) -> dict[str, Any]:
-    """The completion in a reply.
-
-    Raises:
-        ModelError: There is none.
-    """
-    try:
-        found = orjson.loads(reply.content)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not (found.get("choices") or found.get("error")):
-        said = reply.text.strip()
-        told = f"no completion but {said[:100]!r}" if said else "an empty body"
-        raise ModelError(f"{reply.url} answered {reply.status_code} with {told}. Check what runs there.")
-    return found
+        return self._create_chat_result(orjson.loads(reply.content))
