@@ -129,6 +129,16 @@ class CollectionConfig(StageConfig):
         default=2, ge=1, description="distinct wrong answers of one problem that are kept; none: all (B24)"
     )
     concurrency: int = Field(default=64, ge=1, description="problems in flight at once")
+    engine: Literal["asyncio", "ray"] = Field(
+        default="asyncio", description="this process, or actors on a Ray cluster (docs/scale.md)"
+    )
+    actors: int = Field(default=1, ge=1, description="actors of --engine ray, which share --concurrency")
+    ray_address: str | None = Field(
+        default=None, description="Ray cluster, auto for the one of this machine; none: start one here"
+    )
+    telemetry: Literal["none", "otel"] = Field(
+        default="none", description="otel: spans to OTEL_EXPORTER_OTLP_ENDPOINT (docs/scale.md)"
+    )
     call_timeout: float | None = Field(
         default=300.0, gt=0, description="seconds for one attempt at a call of a served model"
     )
