@@ -374,7 +374,9 @@ class EvaluationConfig(StageConfig):
     teacher: str = Field(default="sandbox", description="teacher of the arms `teacher` and `asked`")
     prompts: str = Field(default="auto", description="auto (the student's own), default, or a TOML file")
     style: Style = Field(default="hierarchical", description="plain solves with the plain prompt")
-    problems: str = Field(default="sandbox:test", description="a file, a data set, sample:NAME or sandbox:SPLIT")
+    problems: str = Field(
+        default="sandbox:test", description="a file, a data set, sample:NAME or sandbox:SPLIT"
+    )
     n: int | None = Field(default=200, ge=1, description="number of problems; none takes a whole file")
     arms: tuple[Arm, ...] = Field(
         default=("single", "review", "teacher", "retry"),
