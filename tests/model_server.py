@@ -100,6 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(answer.status)
         sent = {"Content-Type": "application/json", "Content-Length": str(len(answer.body)), **answer.headers}
+        sent["Connection"] = "close"
         for name, value in sent.items():
             self.send_header(name, value)
         self.end_headers()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-import warnings
+import re
+import sys
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from supercorrect_agent.errors import ConfigError, DataError
 from supercorrect_agent.sandbox.world import generate_problems
@@ -16,7 +19,7 @@ from supercorrect_agent.store import Claims, TraceKey, open_store, trace_key
 from supercorrect_agent.types import Call, Critique, Inspection, Problem, Round, Solution, Trace, Verdict
 from tests.collecting_runs import collect, config, counts, each_once, solves, stored, sums, write_problems
 from tests.commands import run_cli
-from tests.model_server import ModelServer, model_server, question_of, says
+from tests.model_server import ModelServer, model_server, says
 from training import collect as module
 from training.collect import ProblemCollector
 from training.collect_tally import Tally, failure_reason
@@ -230,21 +233,17 @@ class TestIsolation:
 
 
 class TestErrorsOfOneProblem:
-    """Every attempt is wrong; the n-th request for a solution says n // 2 (so each answer comes twice)."""
+    """Every attempt is wrong: 1+5 is none of these, each of which comes twice."""
 
     WRONG = ("100", "100", "200", "200", "300", "300")
 
     def collect(self, tmp_path: Path, **settings: Any) -> list[Trace]:
         asked = iter(self.WRONG)
-        verdict = json.dumps(
-            {"first_wrong_step": 1, "cause": "It is a sum.", "corrected_step": "1+5=6", "confidence": 1}
-        )
+        verdict = {"first_wrong_step": 1, "cause": "It is a sum.", "correction": "1+5=6", "confidence": 1}
 
         def respond(number: int, body: dict[str, Any]) -> Any:
             if body["model"] == "t":
-                return says(verdict)
-            if len(body["messages"]) == 1 and "solution" not in question_of(body).lower().split("problem")[0]:
-                pass
+                return says(json.dumps(verdict))
             if body["messages"][-1]["role"] == "assistant":
                 return says("")
             return says(f"<Step1>1+5={(answer := next(asked))}</Step1>\n<Answer>\\boxed{{{answer}}}</Answer>")
@@ -399,18 +398,18 @@ class TestCommandLine:
 
 
 class TestBar:
-    def test_warnings_stand_above_the_bar(self, capsys: pytest.CaptureFixture[str]) -> None:
-        tally = Tally(total=3, skipped=0)
-        bar = Bar("collect")
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            bar.update(tally)
-            warnings.warn("look here", stacklevel=1)
+    def test_what_others_print_stands_above_the_bar(self) -> None:
+        """On a terminal of 100 columns: each line is whole, and the bar is drawn again below it."""
+        screen = StringIO()
+        bar = Bar("collect", Console(file=screen, force_terminal=True, width=100, markup=False))
+        bar.update(Tally(total=3, skipped=0))
+        print("warning: look here", file=sys.stderr)
         bar.say("a [line] with brackets")
         bar.close()
-        shown = capsys.readouterr()
-        assert "look here" in shown.out + shown.err
-        assert "a [line] with brackets\n" in shown.out
+        lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", line) for line in screen.getvalue().split("\n")]
+        assert "warning: look here" in lines
+        assert "a [line] with brackets" in lines
+        assert any("0/3" in line for line in lines)
 
 
 def test_the_sandbox_runs_as_before(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ HEAVY = (
     "accelerate",
     "ray",
     "inspect_ai",
+    "opentelemetry",
+    "openinference",
     "yaml",
     "matplotlib",
 )
@@ -55,6 +57,7 @@ LAYERS = (
     ("collecting", "written"),
     ("graph",),
     ("plugin",),
+    ("telemetry",),
     ("cli",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -41,7 +41,9 @@ from training.config import CollectionConfig
 from training.flags import run_main
 from training.folders import replace_text
 from training.progress import Bar, Lines, Say, Show, on_terminal, print_line
+from training.ray_engine import RayRun
 from training.sources import is_local, resolve_prompts, student_spec
+from training.telemetry import telemetry
 
 
 def run_collect(
@@ -75,19 +77,22 @@ def run_collect(
     show = show or Lines(say)
     report = ProblemReport()
     problems = _read_problems(config, report)
-    store = open_store(config.store)
+    store = open_store(config.store, sync=config.sync)
     if config.dry_run:
         return _estimate(config, problems, store, report, show)
     store.ensure_writable()
-    with store, _claims(config) as claims:
+    with store, _claims(config) as claims, telemetry(config.telemetry):
         work = _find_work(config, problems, store, claims)
         tally = Tally(total=work.total, skipped=work.skipped, prices=prices_of(config))
         _count_dropped(tally, report, work)
-        runner: Runner | None = None
+        runner: Runner | RayRun | None = None
         try:
             if work.total:
-                runner = _make_runner(config, work, store, tally, show, on_trace)
-                asyncio.run(runner.run())
+                make = _make_ray_run if config.engine == "ray" else _make_runner
+                runner = make(config, work, store, tally, show, on_trace)
+                running = runner.run()
+                if running is not None:  # Ray has an event loop in each actor, and none here
+                    asyncio.run(running)
         finally:
             summary = _end(config, tally, runner, show)
     if runner is not None and runner.stop.signal is not None:
@@ -202,7 +207,7 @@ def _errors_count(config: CollectionConfig) -> bool:
 @contextlib.contextmanager
 def _claims(config: CollectionConfig) -> Iterator[Claims | None]:
     """Shares the work with other processes on the store; at an address each has to be given a part."""
-    if "://" in str(config.store):
+    if "://" in str(config.store) or config.engine == "ray":
         yield None
         return
     claims = Claims(config.store)
@@ -234,13 +239,29 @@ def _make_runner(
     )
 
 
+def _make_ray_run(
+    config: CollectionConfig,
+    work: Work,
+    store: JsonlTraceStore,
+    tally: Tally,
+    show: Show,
+    on_trace: Callable[[Trace], None] | None,
+) -> RayRun:
+    known = kept_errors(store) if _errors_count(config) and work.begun else {}
+    return RayRun(
+        config, work, store, tally, show, standing=store.done, known_errors=known, on_trace=on_trace
+    )
+
+
 def _count_dropped(tally: Tally, report: ProblemReport, work: Work) -> None:
     tally.dropped.update(report.dropped)
     if work.given_up:
         tally.dropped["failed too often"] += work.given_up
 
 
-def _end(config: CollectionConfig, tally: Tally, runner: Runner | None, show: Show) -> dict[str, Any]:
+def _end(
+    config: CollectionConfig, tally: Tally, runner: Runner | RayRun | None, show: Show
+) -> dict[str, Any]:
     """Says and writes the summary; a disk that is full must not hide what ended the run."""
     stopped = runner.stop.reason if runner else ""
     summary = {**tally.summary(), "stopped": stopped or None}

@@ -96,6 +96,10 @@ class CollectionConfig(StageConfig):
     store: Path | str = Field(
         default=Path("traces"), description="trace store: a folder, a .jsonl file, or an address (s3://...)"
     )
+    sync: str = Field(
+        default="interval:1",
+        description="when the disk is to have what was stored: always, interval:SECONDS, or never",
+    )
     samples: int = Field(default=1, ge=1, description="attempts per problem (decision B24: 4 to 8 at T 0.7)")
     temperature: float = Field(default=0.0, ge=0, le=2, description="sampling temperature of the student")
     max_rounds: int = Field(default=1, ge=0, le=8, description="corrections per attempt")
@@ -129,6 +133,16 @@ class CollectionConfig(StageConfig):
         default=2, ge=1, description="distinct wrong answers of one problem that are kept; none: all (B24)"
     )
     concurrency: int = Field(default=64, ge=1, description="problems in flight at once")
+    engine: Literal["asyncio", "ray"] = Field(
+        default="asyncio", description="this process, or actors on a Ray cluster (docs/scale.md)"
+    )
+    actors: int = Field(default=1, ge=1, description="actors of --engine ray, which share --concurrency")
+    ray_address: str | None = Field(
+        default=None, description="Ray cluster, auto for the one of this machine; none: start one here"
+    )
+    telemetry: Literal["none", "otel"] = Field(
+        default="none", description="otel: spans to OTEL_EXPORTER_OTLP_ENDPOINT (docs/scale.md)"
+    )
     call_timeout: float | None = Field(
         default=300.0, gt=0, description="seconds for one attempt at a call of a served model"
     )
@@ -374,7 +388,9 @@ class EvaluationConfig(StageConfig):
     teacher: str = Field(default="sandbox", description="teacher of the arms `teacher` and `asked`")
     prompts: str = Field(default="auto", description="auto (the student's own), default, or a TOML file")
     style: Style = Field(default="hierarchical", description="plain solves with the plain prompt")
-    problems: str = Field(default="sandbox:test", description="a file, a data set, sample:NAME or sandbox:SPLIT")
+    problems: str = Field(
+        default="sandbox:test", description="a file, a data set, sample:NAME or sandbox:SPLIT"
+    )
     n: int | None = Field(default=200, ge=1, description="number of problems; none takes a whole file")
     arms: tuple[Arm, ...] = Field(
         default=("single", "review", "teacher", "retry"),

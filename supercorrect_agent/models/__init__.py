@@ -63,8 +63,8 @@ def load_chat_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
     Args:
         spec: ``"local:FOLDER"`` or ``"local:FOLDER+ADAPTER"`` (a LoRA adapter) runs in this process,
             and so does ``"sandbox"``, the packaged student. ``"vllm:NAME@URL"`` is a model behind an
-            OpenAI-compatible server. ``"openai:NAME"`` and every other ``"PROVIDER:NAME"`` go to
-            LangChain's ``init_chat_model``.
+            OpenAI-compatible server, ``"vllm:NAME@URL,URL"`` behind several that share the calls.
+            ``"openai:NAME"`` and every other ``"PROVIDER:NAME"`` go to LangChain's ``init_chat_model``.
         **kwargs: Fields of the model, for instance ``temperature`` and ``max_tokens``.
 
     Raises:
@@ -253,26 +253,32 @@ def _load_local(name: str, kwargs: dict[str, Any]) -> BaseChatModel:
 
 
 def _load_vllm(name: str, kwargs: dict[str, Any]) -> BaseChatModel:
-    from langchain_openai import ChatOpenAI
+    from supercorrect_agent.models.connections import http_clients
+    from supercorrect_agent.models.served import ServedChatModel
+    from supercorrect_agent.models.spread import SpreadChatModel
 
-    model, at, url = name.rpartition("@")
-    parts = urlsplit(url)
-    if not (at and model and parts.scheme in ("http", "https") and parts.netloc):
+    model, at, listed = name.rpartition("@")
+    urls = [url.strip() for url in listed.split(",")]
+    parts = [urlsplit(url) for url in urls]
+    if not (at and model and all(each.scheme in ("http", "https") and each.netloc for each in parts)):
         raise ModelError(
             f"'vllm:{name}' names no server. Write vllm:NAME@URL, for instance "
-            "vllm:my-model@http://127.0.0.1:8000."
+            "vllm:my-model@http://127.0.0.1:8000, or several with a comma between their URLs."
         )
-    base = url.rstrip("/")
-    settings = {
-        "base_url": base if base.endswith("/v1") else f"{base}/v1",
+    settings: dict[str, Any] = {
         "api_key": "none",  # the client insists on a key, a server started without one ignores it
         "stream_usage": True,  # off by default for other servers than OpenAI's, which would count no tokens
         "max_retries": 0,
-        # a connection that is kept belongs to its event loop, and fails in the next `asyncio.run`
-        "default_headers": {"Connection": "close"},
+        "metadata": {**PREFILL_METADATA, **kwargs.pop("metadata", {})},
     }
-    metadata = {**PREFILL_METADATA, **kwargs.pop("metadata", {})}
-    return ChatOpenAI(model=model, metadata=metadata, **{**settings, **kwargs})
+    if not kwargs.keys() & {"http_client", "http_async_client", "openai_proxy"}:
+        settings |= http_clients()
+    settings |= kwargs
+    bases = [url.rstrip("/").removesuffix("/v1") + "/v1" for url in urls]
+    servers = [ServedChatModel(model=model, **{"base_url": base, **settings}) for base in bases]
+    if len(servers) == 1:
+        return servers[0]
+    return SpreadChatModel(model=model, servers=servers, **{"base_url": bases[0], **settings})
 
 
 def _load_from_provider(spec: str, provider: str, kwargs: dict[str, Any]) -> BaseChatModel:
