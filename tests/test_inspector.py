@@ -86,6 +86,7 @@ def test_notes_name_each_fault() -> None:
         ("1,200 + 300 = 1,600 in all", "1,200 + 300 = 1,600"),
         ("2+3=5 is right.\n5*4=21 is not.", "5*4=21"),
         ("6 = 2+3", "6 = 2+3"),
+        ("7+5=13,4+8=12", "7+5=13"),
     ],
 )
 def test_a_false_equation_is_found_as_it_is_written(text: str, wrong: str) -> None:
@@ -102,6 +103,8 @@ def test_a_false_equation_is_found_as_it_is_written(text: str, wrong: str) -> No
         "5!=120, sqrt(16)=4, 2^10 = 1024",
         "17/5=3 R2, 17/5 = 3 remainder 2, 7/5=1r2",
         "1/2 = 50% and $1 / 2 = 50 cents",
+        r"11(3)(5\text{ cents})=\$1.65",
+        r"10^5=100,\!000",
         "8 hours = 480 minutes",
         "The ratio is 6-8-10 = 3-4-5.",
         r"\frac{1}{2}OA=6, \sqrt{9}+1 = 4, 413_8 = 4 \cdot 8^2 + 1 \cdot 8 + 3",

@@ -30,7 +30,7 @@ _SIGNS = r"[-+*/^{\[\\_|&%~\u00d7\u00b7\u00f7\u2212\u2013\u221a]"
 _BEFORE = re.compile(rf"(?:{_SIGNS}|[)}}\]])[ \t]*\Z|[A-Za-z(.,:]\Z|\d[ \t]*\Z")
 _ALONE = re.compile(r"(?:\A|[\n.;:>])[ \t]*\Z")
 _OTHER_UNIT = r"[Rr](?:emainder|est)?(?:\b|\d)|mod\b|cents?\b|percent\b"
-_BEHIND = re.compile(rf"[ \t]*(?:{_SIGNS}|!|\d|{_OTHER_UNIT})|[A-Za-z(}}\])]")
+_BEHIND = re.compile(rf"[ \t]*(?:{_SIGNS}|!|\d|{_OTHER_UNIT})|[A-Za-z(}}\])]|,\\")
 
 
 def false_equation(text: str) -> str | None:
@@ -55,7 +55,10 @@ def _is_certain(text: str, left: Side, right: Side) -> bool:
     """Whether two sides were understood to the last character, and are all that is there."""
     if left.computed == right.computed or "=" not in text[left.end : right.start]:
         return False
-    written = _KNOWN_COMMAND.sub(" ", _FRACTION.sub("0", text[left.start : right.end]))
+    whole = text[left.start : right.end]
+    if "cent" in whole and ("$" in whole or text[: left.start].endswith("$")):
+        return False  # two units of money
+    written = _KNOWN_COMMAND.sub(" ", _FRACTION.sub("0", whole))
     if _DOUBTFUL.search(written) or _UNKNOWN_X.search(written):
         return False
     if any(not _is_balanced(text[one.start : one.end]) for one in (left, right)):
