@@ -7,7 +7,7 @@ thousand traces at a time: the store, and records that are mappings already, wri
 lines of a file. Exports and bare readings run in turn too, each in a process of its own, whose peak memory is
 taken. Bare reading is measured in two ways: Arrow batches alone, and rows as Python objects with the record
 parsed (``to_pylist`` and ``orjson.loads``), which is the least that any builder of rows in Python needs.
-Where others use the machine too, CPU seconds tell more than seconds. A million traces take about 12 GB of disk.
+Where others use the machine too, CPU seconds tell more than seconds. A million traces take 12 GB of disk.
 """
 
 from __future__ import annotations

@@ -77,8 +77,8 @@ def _of_run(record: Json) -> Json:
     return {
         "schema_version": record["schema_version"], "id": record["id"], "created": record.get("created", ""),
         "status": record["status"], "error": record.get("error"),
-        "model": solution.get("model") if solution else None,
-        "teacher": rounds[0]["critique"].get("author") if rounds else None,
+        "model": (solution and solution.get("model")) or None,
+        "teacher": (rounds and rounds[0]["critique"].get("author")) or None,
         "right_first": right(record.get("verdict")), "right_final": right(last.get("verdict")),
         "final_answer": final.get("answer") if final else None,
         "has_template": record.get("template") is not None, "n_rounds": len(rounds), "chosen": chosen,
