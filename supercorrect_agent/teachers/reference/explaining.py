@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from supercorrect_agent.teachers.reference.finding import Finding, Kind
+from supercorrect_agent.teachers.reference.formulas import Formulas
 from supercorrect_agent.teachers.reference.knowledge import Knowledge, Work
 from supercorrect_agent.teachers.reference.nodes import (
-    Equation,
     Negated,
     Node,
     Number,
@@ -19,31 +20,19 @@ from supercorrect_agent.teachers.reference.nodes import (
     numbers_of,
 )
 from supercorrect_agent.teachers.reference.reading import Computed, Reading
+from supercorrect_agent.teachers.reference.shadows import key, shadow, shadows_of
+
+_MAX_LEAD = 6  # works that a correction catches up on
 
 
-@dataclass(frozen=True)
-class _Place:
-    """The step to explain, its suspect computation if it has one, and the work that belongs there."""
-
-    step: int
-    suspect: Computed | None
-    need: Work | None
-
-
-def explain(reading: Reading, known: Knowledge, step: int, confidence: float) -> Finding:
+def explain(formulas: Formulas, step: int, confidence: float) -> Finding:
     """Names the kind of the error of ``step`` (from 0) and writes cause and correction."""
+    reading = formulas.reading
     slip = next((one for one in reading.computed if one.step == step and one.slip), None)
     if slip is not None:
         return _slip(reading, slip, step, confidence)
-    place = _place(reading, known, step)
-    kind = _kind(reading, known, place)
-    return Finding(
-        step + 1,
-        kind,
-        _cause(reading, known, place, kind),
-        _correction(reading, known, place, kind),
-        confidence,
-    )
+    place = _Place(formulas, step)
+    return Finding(step + 1, place.kind, place.cause, place.correction, confidence)
 
 
 def _slip(reading: Reading, slip: Computed, step: int, confidence: float) -> Finding:
@@ -60,130 +49,182 @@ def _slip(reading: Reading, slip: Computed, step: int, confidence: float) -> Fin
     return Finding(step + 1, "slip", cause, correction, confidence)
 
 
-def _place(reading: Reading, known: Knowledge, step: int) -> _Place:
-    """The computation of the step that is wrong and the reference's work that should stand there."""
-    mine = [one for one in reading.computed if one.step == step]
-    off = [one for one in mine if one.stated not in known.results and one.stated not in known.derived]
-    suspect = (off or mine or [None])[0 if off else -1]
-    done = _done_before(reading, known, step)
-    need = _needed(reading, known, suspect, done)
-    return _Place(step, suspect, need)
+@dataclass(frozen=True)
+class _Place:
+    """A wrong step, its suspect computation if it has one, and the work that belongs there."""
 
+    formulas: Formulas
+    step: int
 
-def _done_before(reading: Reading, known: Knowledge, step: int) -> set[Fraction]:
-    before = {one.stated for one in reading.computed if one.step < step}
-    return before | {number.value for numbers in reading.numbers[:step] for number in numbers}
+    @property
+    def reading(self) -> Reading:
+        return self.formulas.reading
 
+    @property
+    def known(self) -> Knowledge:
+        return self.formulas.known
 
-def _needed(reading: Reading, known: Knowledge, suspect: Computed | None, done: set[Fraction]) -> Work | None:
-    """The work closest to what the student did: same numbers first, then one that repairs the answer."""
-    open_works = [work for work in known.works if work.value not in done]
-    if suspect is not None:
-        index = reading.computed.index(suspect)
-        ranked = sorted(
-            open_works,
-            key=lambda work: (
-                -_overlap(work.node, suspect.node),
-                reading.rerun(index, work.value) != known.answer,
-            ),
-        )
-        if ranked and _overlap(ranked[0].node, suspect.node) > 0:
-            return ranked[0]
-        for work in open_works:
-            if known.answer is not None and reading.rerun(index, work.value) == known.answer:
-                return work
-    if open_works:
-        return open_works[0]
-    return known.works[-1] if known.works else None
+    @property
+    def text(self) -> str:
+        return self.reading.texts[self.step]
 
+    @cached_property
+    def suspect(self) -> Computed | None:
+        """The first computation of the step that no right solution has, else its last one."""
+        own = [index for index, one in enumerate(self.reading.computed) if one.step == self.step]
+        off = [index for index in own if not self.formulas.good(index)]
+        index = off[0] if off else own[-1] if own else None
+        return None if index is None else self.reading.computed[index]
 
-def _overlap(need: Node, own: Node) -> float:
-    """The share of numbers that two expressions have in common, from 0 to 1."""
-    one, other = (Counter(number.value for number in numbers_of(node)) for node in (need, own))
-    shared = sum((one & other).values())
-    return shared / max(1, sum((one | other).values()))
+    @cached_property
+    def done(self) -> set[Fraction]:
+        """The numbers that the steps before have."""
+        return {number.value for numbers in self.reading.numbers[: self.step] for number in numbers}
 
+    @cached_property
+    def need(self) -> Work | None:
+        """The open work closest to what the student did; with nothing in common, the next one."""
+        own = None if self.suspect is None else self.suspect.stated
+        open_works = [work for work in self.known.works if work.value not in self.done and work.value != own]
+        order = self.known.works.index
+        return max(open_works, key=lambda work: (self._fitness(work), -order(work)), default=None)
 
-def _kind(reading: Reading, known: Knowledge, place: _Place) -> Kind:
-    before = {one.stated for one in reading.computed if one.step < place.step}
-    before |= {number.value for numbers in reading.numbers[: place.step] for number in numbers}
-    if known.answer is not None and known.answer in before and known.answer not in known.given:
-        return "answer" if place.suspect is None else "beyond"
-    if place.suspect is None or place.need is None:
-        return "quantity" if reading.numbers[place.step] else "missing"
-    own = Counter(number.value for number in numbers_of(place.suspect.node))
-    need = Counter(number.value for number in numbers_of(place.need.node))
-    if own == need and place.suspect.stated != place.need.value:
-        return "operation"
-    if place.suspect.stated in known.results or own < need:
-        return "missing"
-    if need < own or _again(place.suspect, known):
-        return "repeated"
-    return "quantity"
+    @cached_property
+    def kind(self) -> Kind:
+        if self._answered:
+            return "beyond" if self.suspect is not None else "answer"
+        if self.suspect is None or self.need is None:
+            return "quantity" if self.reading.numbers[self.step] else "missing"
+        own, need = (_counts(node) for node in (self.suspect.node, self.need.node))
+        if own == need:
+            return "operation"
+        if _again(self.suspect, self.known) or (need < own and self.suspect.stated not in self.known.results):
+            return "repeated"
+        partial = own < need or self.formulas.good(self.reading.computed.index(self.suspect))
+        return "missing" if partial else "quantity"
+
+    @cached_property
+    def cause(self) -> str:
+        own, need = self._own, self._needed_equation
+        answer = _value(self.known.answer)
+        if self.kind == "answer":
+            return f"The steps come to {answer}, but the answer stated is {_value(self.reading.answer)}."
+        if self.kind == "beyond":
+            return f"The question is already answered by {answer}; {own} goes past it."
+        if self.need is None and self.suspect is not None and self.suspect.stated in self.known.results:
+            return f"{own} is true, but it is not what the problem asks for."
+        lead = {
+            "operation": f"The right numbers, but not the right operation, in {own}",
+            "missing": f"{own} leaves something out" if own else "Something is left out here",
+            "repeated": f"{own} counts something once too often",
+        }.get(self.kind, f"{own} is no quantity of this problem" if own else "The problem does not say this")
+        return f"{lead}; it has to be {need}." if need else f"{lead}."
+
+    @cached_property
+    def correction(self) -> str:
+        if self.kind in ("answer", "beyond") or self.need is None:
+            return f"The answer is {_value(self.known.answer)}."
+        sentences = [_sentence(work, self._times) for work in self._catching_up]
+        if self.suspect is not None and self._fits_in_place(self.suspect, self.need):
+            sentences.append(self._in_place(self.suspect, self.need))
+        else:
+            sentences.append(_sentence(self.need, self._times))
+        return " ".join(dict.fromkeys(sentences))
+
+    @property
+    def _answered(self) -> bool:
+        """Whether the steps before have the answer, worked out and not by chance."""
+        answer, formulas = self.known.answer, self.formulas
+        for index, one in enumerate(self.reading.computed):
+            if one.step < self.step and one.stated == answer and formulas.good(index):
+                return True
+        bare = self.suspect is None and bool(self.reading.numbers[self.step])
+        return bare and answer in self.done and answer not in self.known.given
+
+    @property
+    def _own(self) -> str:
+        if self.suspect is None:
+            return ""
+        expression = tidy(self.text[self.suspect.side.start : self.suspect.side.end])
+        return f"{expression} = {format_value(self.suspect.stated)}"
+
+    @property
+    def _needed_equation(self) -> str:
+        return "" if self.need is None else _equation(self.need, self._times)
+
+    @property
+    def _times(self) -> str:
+        signs = ("\N{MULTIPLICATION SIGN}", "*", r"\times", r"\cdot")
+        return next((sign for sign in signs if sign in self.text), "x")
+
+    @cached_property
+    def _catching_up(self) -> list[Work]:
+        """The works that the needed one builds on and that the student's steps do not have yet."""
+        have = self.done | self.known.given
+        works = {work.value: work for work in reversed(self.known.works)}
+        found: list[Work] = []
+        open_: list[Node] = [self.need.node] if self.need else []
+        while open_ and len(found) < _MAX_LEAD:
+            for number in numbers_of(open_.pop()):
+                work = works.get(number.value)
+                if number.value in have or work is None or work in found or work is self.need:
+                    continue
+                found.append(work)
+                open_.append(work.node)
+        return sorted(found, key=self.known.works.index)
+
+    def _nearness(self, work: Work) -> float:
+        """The share of numbers that a work has in common with the suspect, from 0 to 1."""
+        if self.suspect is None:
+            return 0.0
+        one, other = _counts(work.node), _counts(self.suspect.node)
+        return sum((one & other).values()) / max(1, sum((one | other).values()))
+
+    def _fitness(self, work: Work) -> float:
+        """How near a work is to the suspect, and whether its value there would mend the answer."""
+        if self.suspect is None:
+            return 0.0
+        needed = self.formulas.needed(self.reading.computed.index(self.suspect))
+        shades = shadows_of(work.expanded, lambda value: (shadow(value),))
+        mends = needed is not None and key(needed) in {key(shade) for shade in shades}
+        return self._nearness(work) + 0.6 * mends
+
+    def _fits_in_place(self, suspect: Computed, need: Work) -> bool:
+        """Whether the student's sentence stays true with the work in it: nearly the same computation."""
+        ops = [node.op for node in (need.node, suspect.node) if isinstance(node, Operation)]
+        return self._nearness(need) >= (0.3 if len(ops) == 2 and ops[0] == ops[1] else 0.5)
+
+    def _in_place(self, suspect: Computed, need: Work) -> str:
+        equation = suspect.equation
+        money = "$" if "$" in self.text[equation.start : equation.end] else ""
+        body = f"{write(need.node, self._times)} = {money}{format_value(need.value)}"
+        return f"{self.text[: equation.start].rstrip('$')}{body}{self.text[equation.end :]}"
 
 
 def _again(suspect: Computed, known: Knowledge) -> bool:
-    """Whether an operand that the value already holds is put to it once more."""
-    if not isinstance(suspect.node, Operation):
-        return False
+    """Whether a number that a value already holds is put to it once more."""
     own = {number.value for number in numbers_of(suspect.node)}
-    return any(
-        work.value in own and own - {work.value} <= {number.value for number in numbers_of(work.node)}
+    return isinstance(suspect.node, Operation) and any(
+        work.value in own
+        and len(own) > 1
+        and own - {work.value} <= {number.value for number in numbers_of(work.node)}
+        and suspect.stated not in known.results
         for work in known.works
     )
 
 
-def _cause(reading: Reading, known: Knowledge, place: _Place, kind: Kind) -> str:
-    text = reading.texts[place.step]
-    own = tidy(text[place.suspect.side.start : place.suspect.side.end]) if place.suspect else ""
-    need = f"{write(place.need.node)} = {format_value(place.need.value)}" if place.need else ""
-    if kind == "answer":
-        return f"The steps come to {_value(known.answer)}, but the answer stated is {_value(reading.answer)}."
-    if kind == "beyond":
-        return f"The question is already answered by {_value(known.answer)}; {own} goes past it."
-    if kind == "operation" and place.suspect and place.need:
-        return f"The right numbers, but not the right operation: it is {need}, not {own}."
-    if kind == "missing":
-        lead = f"{own} leaves something out" if own else "Something is left out here"
-        return f"{lead}: the problem asks for {need}." if need else f"{lead}."
-    if kind == "repeated":
-        return f"{own} counts something once too often: it is {need}."
-    lead = f"Nothing in the problem comes to {own}" if own else "This is not what the problem says"
-    return f"{lead}; what it gives is {need}." if need else f"{lead}."
+def _counts(node: Node) -> Counter[Fraction]:
+    return Counter(number.value for number in numbers_of(node))
 
 
-def _correction(reading: Reading, known: Knowledge, place: _Place, kind: Kind) -> str:
-    text = reading.texts[place.step]
-    if kind in ("answer", "beyond"):
-        return f"The answer is {_value(known.answer)}."
-    if place.need is None:
-        return f"The answer is {_value(known.answer)}." if known.answer is not None else ""
-    sign = _times_of(text)
-    before = _missing_works(reading, known, place)
-    lead = "".join(f"{write(work.node, sign)} = {format_value(work.value)}. " for work in before)
-    body = f"{write(place.need.node, sign)} = {format_value(place.need.value)}"
-    if place.suspect is None:
-        return f"{lead}{body}"
-    equation: Equation = place.suspect.equation
-    money = "$" if "$" in text[equation.start : equation.end] else ""
-    stated = f"{write(place.need.node, sign)} = {money}{format_value(place.need.value)}"
-    return lead + text[: equation.start].rstrip("$") + stated + text[equation.end :]
+def _sentence(work: Work, times: str) -> str:
+    """The work in words where there are any, else as an equation."""
+    words = " ".join(work.sentence.split())
+    return words if 0 < len(words) <= 400 else f"{_equation(work, times)}."
 
 
-def _missing_works(reading: Reading, known: Knowledge, place: _Place) -> list[Work]:
-    """The works that the needed one builds on and that the student's steps do not have yet."""
-    have = _done_before(reading, known, place.step) | known.given
-    needed: list[Work] = []
-    open_: list[Node] = [place.need.node] if place.need else []
-    works = {work.value: work for work in reversed(known.works)}
-    while open_ and len(needed) < 8:
-        for number in numbers_of(open_.pop()):
-            work = works.get(number.value)
-            if number.value in have or work is None or work in needed or work is place.need:
-                continue
-            needed.append(work)
-            open_.append(work.node)
-    return sorted(needed, key=known.works.index)
+def _equation(work: Work, times: str) -> str:
+    return f"{write(work.node, times)} = {format_value(work.value)}"
 
 
 def _replace(text: str, number: Number, value: str) -> str:
@@ -192,10 +233,6 @@ def _replace(text: str, number: Number, value: str) -> str:
 
 def _value(value: Fraction | None) -> str:
     return "another value" if value is None else format_value(value)
-
-
-def _times_of(text: str) -> str:
-    return next((sign for sign in ("×", "*", r"\times", r"\cdot") if sign in text), "x")
 
 
 def tidy(text: str) -> str:

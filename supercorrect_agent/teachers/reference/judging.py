@@ -1,4 +1,4 @@
-"""The verdict on a solution of a word problem: the evidence for each step weighed, and the finding explained."""
+"""The verdict on a word problem's solution: the evidence for each step weighed, the finding explained."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-from supercorrect_agent.teachers.reference.evidence import StepEvidence, gather
+from supercorrect_agent.teachers.reference.evidence import Features, gather
 from supercorrect_agent.teachers.reference.explaining import explain
 from supercorrect_agent.teachers.reference.finding import Finding
+from supercorrect_agent.teachers.reference.formulas import Formulas
 from supercorrect_agent.teachers.reference.knowledge import Knowledge, build_knowledge
 from supercorrect_agent.teachers.reference.reading import Reading, read_steps
 from supercorrect_agent.teachers.reference.weights import WEIGHTS
@@ -30,9 +31,10 @@ def find_error(problem: Problem, steps: Sequence[str], answer: str | None) -> Fi
     reading = read_steps(steps[:MAX_STEPS], answer)
     if not steps or is_right(reading, known):
         return None
-    scores = [weigh(evidence) for evidence in gather(reading, known)]
+    formulas = Formulas(reading, known)
+    scores = [weigh(features) for features in gather(formulas)]
     best = max(range(len(scores)), key=lambda step: (scores[step], -step))
-    return explain(reading, known, best, _share(scores, best))
+    return explain(formulas, best, _share(scores, best))
 
 
 def is_right(reading: Reading, known: Knowledge) -> bool:
@@ -45,9 +47,9 @@ def is_right(reading: Reading, known: Knowledge) -> bool:
     return (mine.denominator > 1 or true.denominator > 1) and abs(mine - true) < Fraction(1, 100)
 
 
-def weigh(evidence: StepEvidence) -> float:
+def weigh(features: Features) -> float:
     """The sum of what speaks for and against a step."""
-    return sum(WEIGHTS.get(name, 0.0) * value for name, value in evidence.features.items())
+    return sum(WEIGHTS[name] * value for name, value in features.items() if name in WEIGHTS)
 
 
 def _share(scores: list[float], best: int) -> float:

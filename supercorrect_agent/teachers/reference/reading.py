@@ -6,22 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import Final
 
 from supercorrect_agent.teachers.reference.expressions import read_equations, read_numbers
-from supercorrect_agent.teachers.reference.knowledge import MAX_TEXT, known_names
+from supercorrect_agent.teachers.reference.knowledge import MAX_TEXT
 from supercorrect_agent.teachers.reference.nodes import (
     Equation,
-    Name,
     Negated,
     Node,
     Number,
     Operation,
     Side,
     apply,
-    evaluate,
     first_false,
     numbers_of,
 )
+
+MAX_COMPUTED: Final = 150
+"""Computations of a solution that are judged."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ class Reading:
 
 
 def read_steps(texts: Sequence[str], answer: str | None) -> Reading:
-    """Reads the steps of a solution; the answer's value is the last number of ``answer``, else of the steps."""
-    cut = tuple(text[:MAX_TEXT] for text in texts)
+    """Reads the steps of a solution; the answer is the last number of ``answer``, else of the steps."""
+    cut = _cut(texts)
     equations = tuple(tuple(read_equations(text)) for text in cut)
     numbers = tuple(tuple(read_numbers(text)) for text in cut)
     computed = [
@@ -106,13 +108,22 @@ def read_steps(texts: Sequence[str], answer: str | None) -> Reading:
     value = _last_value(answer) if answer else None
     if value is None:
         value = next((group[-1].value for group in reversed(numbers) if group), None)
-    return Reading(cut, tuple(computed), equations, numbers, value)
+    return Reading(cut, tuple(computed[:MAX_COMPUTED]), equations, numbers, value)
+
+
+def _cut(texts: Sequence[str]) -> tuple[str, ...]:
+    """The steps as far as they are read: `MAX_TEXT` characters each and three times as many in all."""
+    left, cut = 3 * MAX_TEXT, []
+    for text in texts:
+        cut.append(text[: min(left, MAX_TEXT)])
+        left -= len(cut[-1])
+    return tuple(cut)
 
 
 def replay(node: Node, moved: dict[Fraction, Fraction | None]) -> Fraction | None:
     """The value of an expression whose numbers have moved."""
     if isinstance(node, Number):
-        return moved[node.value] if node.value in moved else node.value
+        return moved.get(node.value, node.value)
     if isinstance(node, Operation):
         left, right = replay(node.left, moved), replay(node.right, moved)
         return None if left is None or right is None else apply(node.op, left, right)
@@ -151,25 +162,3 @@ def _computed(step: int, equation: Equation) -> list[Computed]:
             stated = true
         found.append(Computed(step, side.node, true, stated, equation, side))
     return found
-
-
-def unknowns(equation: Equation) -> set[str]:
-    """The names in an equation."""
-    return known_names(side.node for side in equation.sides)
-
-
-def solve(left: Node, right: Node, name: str) -> Fraction | None:
-    """The value of ``name`` in a linear equation ``left = right`` with no other unknown; None where none."""
-    zero, one, two = (_difference(left, right, {name: Fraction(at)}) for at in (0, 1, 2))
-    if zero is None or one is None or two is None or two - one != one - zero or one == zero:
-        return None
-    return -zero / (one - zero)
-
-
-def _difference(left: Node, right: Node, names: dict[str, Fraction]) -> Fraction | None:
-    one, other = evaluate(left, names), evaluate(right, names)
-    return None if one is None or other is None else one - other
-
-
-def is_name(node: Node) -> bool:
-    return isinstance(node, Name)

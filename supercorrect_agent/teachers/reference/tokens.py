@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 MAX_DIGITS: Final = 40
 """Characters of a number that is still read as one."""
 
-_NUMBER = r"(?:\d{1,3}(?:(?:,|\{,\}|\\!?,)\d{3})+(?![\d])|\d+)(?:\.\d+)?|\.\d+"
+_NUMBER = r"(?:\d{1,3}(?:(?:,|\{,\}|\\!?,)\d{3})+(?![\d])|\d{1,3}(?:[ ]000)+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _TOKEN = re.compile(
     rf"""
     (?P<ordinal>\d+(?:st|nd|rd|th)\b)
