@@ -176,7 +176,8 @@ BOXES = Problem.create(
 ROOTS = Problem.create(
     "If $t$ is positive and $t^2 - 2t = 15$, find $t$.",
     answer="5",
-    reference_solution="We have $t^2 - 2t - 15 = 0$, and $(t-5)(t+3) = 0$. Since $t$ is positive, $t = \\boxed{5}$.",
+    reference_solution="We have $t^2 - 2t - 15 = 0$, and $(t-5)(t+3) = 0$. "
+    "Since $t$ is positive, $t = \\boxed{5}$.",
 )
 COMMITTEE = Problem.create(
     "How many committees of 3 can be chosen from 7 people?",
@@ -260,7 +261,7 @@ def test_an_equation_that_lost_the_roots_of_the_one_before_is_found() -> None:
 def test_the_step_with_a_number_that_the_problem_never_has_is_found() -> None:
     steps = [
         "We choose three of seven people.",
-        "The first can be chosen in 7 ways, the second in 6 and the third in 5, so $7 \\cdot 6 \\cdot 5 = 210$.",
+        "The first can be chosen in 7 ways, the next in 6, the last in 5, so $7 \\cdot 6 \\cdot 5 = 210$.",
         "Since order plays no role we divide by the number of people in it, $210 / 3 = 70$.",
         "Therefore there are $\\boxed{70}$ committees.",
     ]
@@ -301,6 +302,18 @@ def test_the_answer_may_stand_apart_from_the_steps() -> None:
     steps = ["One box has $8 \\cdot 3 \\cdot 2 = 48$.", "Nine have $9 \\cdot 48 = 432$."]
     assert locate_math(BOXES, steps, answer="432") is None
     assert locate_math(BOXES, steps, answer="433") is not None
+
+
+@pytest.mark.parametrize(
+    ("last", "right"),
+    [
+        ("So there are 35 of them, for 3 chosen.", True),
+        ("So there are $210 / 6 = 35$, each with 3 people.", True),
+        ("So there are $35 + 3 = 38$ of them.", False),
+    ],
+)
+def test_a_last_sentence_may_come_to_the_answer_without_a_box(last: str, right: bool) -> None:
+    assert (locate_math(COMMITTEE, ["We count.", last]) is None) is right
 
 
 def test_nothing_that_is_said_names_a_reference() -> None:

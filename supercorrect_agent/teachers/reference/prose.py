@@ -69,9 +69,11 @@ def locate_math(problem: Problem, steps: Sequence[str], answer: str | None = Non
         return None
     reference = problem.reference_solution or ""
     truth = problem.answer if problem.answer is not None else extract_answer(reference)[0]
-    stated, where = (answer, "apart") if answer is not None else extract_answer("\n\n".join(steps))
+    read, where = extract_answer("\n\n".join(steps))
+    stated = read if answer is None else answer
     right = _VERIFIER.verify(answer=stated, target=truth).status in ("correct", "unscored")
-    right = right or (where in ("last_number", "none") and _ends_with(steps[-1], truth or ""))
+    guessed = where in ("last_number", "none") and stated == read
+    right = right or (guessed and _ends_with(steps[-1], truth or ""))
     judged = _judge(problem.model_copy(update={"answer": truth}), steps)
     wrong = _certainly_false(judged) if right else _first_doubt(judged)
     if wrong is not None:
@@ -82,14 +84,13 @@ def locate_math(problem: Problem, steps: Sequence[str], answer: str | None = Non
 
 
 def _ends_with(step: str, truth: str) -> bool:
-    """Whether a last step that boxes nothing has the true answer in its last sentence."""
+    """Whether a last step that boxes nothing comes to the true answer in its last sentence."""
     sentence = (sentences_of(step) or [step])[-1]
     value = _key(truth)
-    return (
-        (bool(truth) and folded(truth) in folded(sentence))
-        if value is None
-        else (value in content_of(sentence).written)
-    )
+    if value is None:
+        return bool(truth) and folded(truth) in folded(sentence)
+    content = content_of(sentence)
+    return value in (content.results or content.written)
 
 
 def _judge(problem: Problem, steps: Sequence[str]) -> _Judged:
