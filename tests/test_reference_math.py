@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 
+from supercorrect_agent.teachers.reference import ReferenceTeacher
 from supercorrect_agent.teachers.reference.claims import check
 from supercorrect_agent.teachers.reference.equations import common_root, polynomial, same_condition
 from supercorrect_agent.teachers.reference.latex import parse, value_of
@@ -15,6 +16,7 @@ from supercorrect_agent.teachers.reference.relations import links_of
 from supercorrect_agent.teachers.reference.support import content_of, next_sentences
 from supercorrect_agent.teachers.reference.suspicions import suspicions_of
 from supercorrect_agent.teachers.reference.trees import Unreadable, evaluate
+from supercorrect_agent.templates import parse_solution
 from supercorrect_agent.types import Problem
 
 
@@ -367,3 +369,17 @@ def test_without_a_reference_solution_the_answer_alone_judges() -> None:
     problem = Problem.create("What is $2+3$?", answer="5")
     assert locate_math(problem, ["$2 + 3 = 5$", "$\\boxed{5}$"]) is None
     assert located(problem, "$2 + 3 = 6$", "$\\boxed{6}$") == 1
+
+
+def test_the_reference_teacher_judges_prose_and_writes_solutions() -> None:
+    teacher = ReferenceTeacher()
+    wrong = parse_solution(
+        "<Step1>$8 \\cdot 3 \\cdot 2 = 46$.</Step1><Step2>$9 \\cdot 46 = 414$</Step2><Answer>414</Answer>"
+    )
+    critique, calls = teacher.critique(BOXES.question, wrong, reference=BOXES)
+    assert critique.step == 1
+    assert "48" in critique.correction
+    assert len(calls) == 1
+    template, _ = teacher.write_solution(BOXES)
+    assert template is not None
+    assert (template.answer, template.model) == ("432", "reference")

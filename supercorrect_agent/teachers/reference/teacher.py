@@ -10,6 +10,8 @@ from langchain_core.runnables import RunnableConfig
 from supercorrect_agent.errors import TeacherError
 from supercorrect_agent.teachers.reference.finding import Finding
 from supercorrect_agent.teachers.reference.judging import find_error
+from supercorrect_agent.teachers.reference.prose import locate_math
+from supercorrect_agent.teachers.reference.writing import is_prose, write_solution
 from supercorrect_agent.types import Call, Critique, Problem, Solution
 
 _WORD_OR_SIGN = re.compile(r"\w+|[^\w\s]")
@@ -47,7 +49,8 @@ class ReferenceTeacher:
         if not any(step.text.strip() for step in solution.steps):
             return Critique(author=self.name, readable=False), ()
         texts = [step.text if not step.key else f"{step.text}\n{step.key}" for step in solution.steps]
-        finding = find_error(problem, texts, solution.answer)
+        judge = locate_math if is_prose(problem.reference_solution or problem.question) else find_error
+        finding = judge(problem, texts, solution.answer)
         critique = self._write(finding, problem)
         return critique, (_call(question + solution.raw, critique.raw),)
 
@@ -66,7 +69,7 @@ class ReferenceTeacher:
         self, problem: Problem, config: RunnableConfig | None = None
     ) -> tuple[Solution | None, tuple[Call, ...]]:
         """Writes the hierarchical solution of a problem from its reference solution."""
-        return None, ()
+        return write_solution(problem, model=self.name), ()
 
     async def awrite_solution(
         self, problem: Problem, config: RunnableConfig | None = None
