@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 
+from supercorrect_agent.teachers.reference import ReferenceTeacher
 from supercorrect_agent.teachers.reference.claims import check
 from supercorrect_agent.teachers.reference.equations import common_root, polynomial, same_condition
 from supercorrect_agent.teachers.reference.latex import parse, value_of
@@ -15,6 +16,7 @@ from supercorrect_agent.teachers.reference.relations import links_of
 from supercorrect_agent.teachers.reference.support import content_of, next_sentences
 from supercorrect_agent.teachers.reference.suspicions import suspicions_of
 from supercorrect_agent.teachers.reference.trees import Unreadable, evaluate
+from supercorrect_agent.templates import parse_solution
 from supercorrect_agent.types import Problem
 
 
@@ -176,7 +178,8 @@ BOXES = Problem.create(
 ROOTS = Problem.create(
     "If $t$ is positive and $t^2 - 2t = 15$, find $t$.",
     answer="5",
-    reference_solution="We have $t^2 - 2t - 15 = 0$, and $(t-5)(t+3) = 0$. Since $t$ is positive, $t = \\boxed{5}$.",
+    reference_solution="We have $t^2 - 2t - 15 = 0$, and $(t-5)(t+3) = 0$. "
+    "Since $t$ is positive, $t = \\boxed{5}$.",
 )
 COMMITTEE = Problem.create(
     "How many committees of 3 can be chosen from 7 people?",
@@ -260,7 +263,7 @@ def test_an_equation_that_lost_the_roots_of_the_one_before_is_found() -> None:
 def test_the_step_with_a_number_that_the_problem_never_has_is_found() -> None:
     steps = [
         "We choose three of seven people.",
-        "The first can be chosen in 7 ways, the second in 6 and the third in 5, so $7 \\cdot 6 \\cdot 5 = 210$.",
+        "The first can be chosen in 7 ways, the next in 6, the last in 5, so $7 \\cdot 6 \\cdot 5 = 210$.",
         "Since order plays no role we divide by the number of people in it, $210 / 3 = 70$.",
         "Therefore there are $\\boxed{70}$ committees.",
     ]
@@ -301,6 +304,18 @@ def test_the_answer_may_stand_apart_from_the_steps() -> None:
     steps = ["One box has $8 \\cdot 3 \\cdot 2 = 48$.", "Nine have $9 \\cdot 48 = 432$."]
     assert locate_math(BOXES, steps, answer="432") is None
     assert locate_math(BOXES, steps, answer="433") is not None
+
+
+@pytest.mark.parametrize(
+    ("last", "right"),
+    [
+        ("So there are 35 of them, for 3 chosen.", True),
+        ("So there are $210 / 6 = 35$, each with 3 people.", True),
+        ("So there are $35 + 3 = 38$ of them.", False),
+    ],
+)
+def test_a_last_sentence_may_come_to_the_answer_without_a_box(last: str, right: bool) -> None:
+    assert (locate_math(COMMITTEE, ["We count.", last]) is None) is right
 
 
 def test_nothing_that_is_said_names_a_reference() -> None:
@@ -354,3 +369,17 @@ def test_without_a_reference_solution_the_answer_alone_judges() -> None:
     problem = Problem.create("What is $2+3$?", answer="5")
     assert locate_math(problem, ["$2 + 3 = 5$", "$\\boxed{5}$"]) is None
     assert located(problem, "$2 + 3 = 6$", "$\\boxed{6}$") == 1
+
+
+def test_the_reference_teacher_judges_prose_and_writes_solutions() -> None:
+    teacher = ReferenceTeacher()
+    wrong = parse_solution(
+        "<Step1>$8 \\cdot 3 \\cdot 2 = 46$.</Step1><Step2>$9 \\cdot 46 = 414$</Step2><Answer>414</Answer>"
+    )
+    critique, calls = teacher.critique(BOXES.question, wrong, reference=BOXES)
+    assert critique.step == 1
+    assert "48" in critique.correction
+    assert len(calls) == 1
+    template, _ = teacher.write_solution(BOXES)
+    assert template is not None
+    assert (template.answer, template.model) == ("432", "reference")

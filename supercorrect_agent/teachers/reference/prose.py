@@ -69,8 +69,11 @@ def locate_math(problem: Problem, steps: Sequence[str], answer: str | None = Non
         return None
     reference = problem.reference_solution or ""
     truth = problem.answer if problem.answer is not None else extract_answer(reference)[0]
-    stated = answer if answer is not None else extract_answer("\n\n".join(steps))[0]
+    read, where = extract_answer("\n\n".join(steps))
+    stated = read if answer is None else answer
     right = _VERIFIER.verify(answer=stated, target=truth).status in ("correct", "unscored")
+    guessed = where in ("last_number", "none") and stated == read
+    right = right or (guessed and _ends_with(steps[-1], truth or ""))
     judged = _judge(problem.model_copy(update={"answer": truth}), steps)
     wrong = _certainly_false(judged) if right else _first_doubt(judged)
     if wrong is not None:
@@ -78,6 +81,16 @@ def locate_math(problem: Problem, steps: Sequence[str], answer: str | None = Non
     if right:
         return None
     return _unsupported(judged, stated)
+
+
+def _ends_with(step: str, truth: str) -> bool:
+    """Whether a last step that boxes nothing comes to the true answer in its last sentence."""
+    sentence = (sentences_of(step) or [step])[-1]
+    value = _key(truth)
+    if value is None:
+        return bool(truth) and folded(truth) in folded(sentence)
+    content = content_of(sentence)
+    return value in (content.results or content.written)
 
 
 def _judge(problem: Problem, steps: Sequence[str]) -> _Judged:
@@ -184,7 +197,7 @@ def _unsupported(judged: _Judged, stated: str | None) -> Finding:
 
 def _no_quantity(judged: _Judged, index: int, wrong: Key | None, stated: str | None) -> str:
     """Says that a value does not belong to the problem, with the calculation that led to it."""
-    links = links_of(judged.steps[index])
+    links = reversed(links_of(judged.steps[index]))
     link = next((link for link in links if wrong is not None and value_key(link.other) == wrong), None)
     if link is None:
         value = (stated or "") if wrong is None or isinstance(wrong, float) else shown(wrong)

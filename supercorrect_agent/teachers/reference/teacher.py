@@ -49,10 +49,10 @@ class ReferenceTeacher:
         if not any(step.text.strip() for step in solution.steps):
             return Critique(author=self.name, readable=False), ()
         texts = [step.text if not step.key else f"{step.text}\n{step.key}" for step in solution.steps]
-        locate = locate_math if is_prose(problem.reference_solution or "") else find_error
-        finding = locate(problem, texts, solution.answer)
+        judge = locate_math if is_prose(problem.reference_solution or problem.question) else find_error
+        finding = judge(problem, texts, solution.answer)
         critique = self._write(finding, problem)
-        return critique, (_call(question + solution.raw, critique.raw, "reference.critique"),)
+        return critique, (_call(question + solution.raw, critique.raw),)
 
     async def acritique(
         self,
@@ -69,9 +69,7 @@ class ReferenceTeacher:
         self, problem: Problem, config: RunnableConfig | None = None
     ) -> tuple[Solution | None, tuple[Call, ...]]:
         """Writes the hierarchical solution of a problem from its reference solution."""
-        written = write_solution(problem, model=self.name)
-        seen = f"{problem.question} {problem.reference_solution or ''}"
-        return written, (_call(seen, written.raw if written else "", "reference.template"),)
+        return write_solution(problem, model=self.name), ()
 
     async def awrite_solution(
         self, problem: Problem, config: RunnableConfig | None = None
@@ -112,12 +110,12 @@ class ReferenceTeacher:
         )
 
 
-def _call(read: str, written: str, prompt: str) -> Call:
+def _call(read: str, written: str) -> Call:
     tokens = [len(_WORD_OR_SIGN.findall(text)) for text in (read, written)]
     return Call(
         role="teacher",
         model=ReferenceTeacher.name,
-        prompt=prompt,
+        prompt="reference.critique",
         input_tokens=tokens[0],
         output_tokens=tokens[1],
     )
