@@ -46,6 +46,7 @@ class _Scene:
         features |= {
             "past_answer": float(number == self.past_answer),
             "result_later": float(self._result_later(number, own)),
+            "new_final": float(not own and number == self.new_final),
             "bare": float(number == len(reading.texts) - 1 and _is_bare(reading.texts[number])),
             "first": float(number == 0),
             "pos": number / max(1, len(reading.texts) - 1),
@@ -90,6 +91,12 @@ class _Scene:
         if at is None:
             return None
         return next((number for number in range(at + 1, len(reading.texts)) if self.groups[number]), at + 1)
+
+    @cached_property
+    def new_final(self) -> int | None:
+        """The first step that has the final answer, wherever it comes from."""
+        holds = (any(one.value == self.reading.answer for one in numbers) for numbers in self.reading.numbers)
+        return next((number for number, found in enumerate(holds) if found), None)
 
     def _first(self, holds: Callable[[int], bool]) -> int | None:
         return next((one.step for index, one in enumerate(self.reading.computed) if holds(index)), None)

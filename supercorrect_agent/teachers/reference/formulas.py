@@ -85,6 +85,8 @@ class Formulas:
             shades.add(0.0)
         self.shades.append(sorted(shades, key=lambda shade: (self._rank(shade), shade)))
         standing = self._standing(shades, {number.value for number in numbers_of(one.node)})
+        if one.slip:
+            standing = "none"
         by_chance = standing == "none" and one.stated in self.known.results
         self.standing.append("value" if by_chance else standing)
 

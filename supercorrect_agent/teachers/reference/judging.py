@@ -42,8 +42,10 @@ def is_right(reading: Reading, known: Knowledge) -> bool:
     mine, true = reading.answer, known.answer
     if mine is None or true is None:
         return False
-    if mine in (true, true * 100, true / 100):
-        return mine == true or true.denominator > 1 or mine.denominator > 1
+    if mine == true:
+        return True
+    if true.denominator > 1 and mine == true * 100:
+        return "%" in reading.texts[-1]
     return (mine.denominator > 1 or true.denominator > 1) and abs(mine - true) < Fraction(1, 100)
 
 

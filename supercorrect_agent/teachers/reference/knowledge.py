@@ -133,12 +133,15 @@ def _works(reference: str, given: frozenset[Fraction]) -> Iterator[Work]:
 
 
 def _work_texts(reference: str) -> Iterator[tuple[str, str]]:
-    """The texts that hold the works, each with its sentence: calculator marks, or else whole lines."""
-    marked = "<<" in reference
+    """The texts that hold the works, each with its sentence: calculator marks, then what has no mark."""
     for line in reference.splitlines():
-        bare = _MARK.sub("", line)
-        for text in _MARK.findall(line) if marked else [line]:
-            yield text, bare
+        bare, marks = _MARK.sub("", line), _MARK.findall(line)
+        for mark in marks:
+            yield mark, bare
+        marked = {equation.sides[-1].value for mark in marks for equation in read_equations(mark)}
+        for equation in read_equations(bare):
+            if equation.sides[-1].value not in marked:
+                yield bare[equation.start : equation.end], bare
 
 
 def _expand(node: Node, made: dict[Fraction, Node]) -> Node:

@@ -156,9 +156,8 @@ def _settle(token: Token, before: Token | None, after: Token | None, text: str) 
     starts = after is not None and after.kind in ("num", "(", "frac", "-")
     ended = before is not None and before.kind in ("num", ")", "%", "word")
     if token.kind == "word" and token.text in "xX" and starts and ended:
-        glued = before is not None and before.kind == "num" and before.end == token.start
-        spaced = after is not None and after.start > token.end
-        return token if glued and spaced and after is not None and after.kind == "-" else _as(token, "*")
+        glued = before is not None and before.end == token.start
+        return token if glued and after is not None and after.kind == "-" else _as(token, "*")
     if token.kind == "stars":  # a power between numbers, Markdown elsewhere
         return _as(token, "^") if starts and ended and _glued(before, token, after) else None
     if token.kind == "-":
