@@ -365,6 +365,11 @@ def test_strange_steps_never_raise(steps: list[str]) -> None:
     assert finding is None or 1 <= finding.step <= len(steps)
 
 
+def test_huge_problems_and_solutions_are_judged_by_their_beginning() -> None:
+    huge = Problem.create("Why $x$? " * 200_000, answer="5", reference_solution="So $x = 5$. \\[" * 200_000)
+    assert located(huge, *["$2 + 3 = 6$"] * 1000, "$\\boxed{6}$") == 1
+
+
 def test_without_a_reference_solution_the_answer_alone_judges() -> None:
     problem = Problem.create("What is $2+3$?", answer="5")
     assert locate_math(problem, ["$2 + 3 = 5$", "$\\boxed{5}$"]) is None

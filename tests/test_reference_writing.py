@@ -214,6 +214,11 @@ def test_without_words_there_is_no_solution(reference: str | None) -> None:
     assert write_solution(Problem.create("Why?", answer="1", reference_solution=reference)) is None
 
 
+def test_a_reference_of_megabytes_is_no_solution() -> None:
+    long = "He has 2+3=<<2+3=5>>5 pens.\n" * 100_000
+    assert write_solution(arithmetic("How many?", long, "5")) is None
+
+
 def test_the_kind_of_a_reference_is_seen() -> None:
     assert is_prose(r"Thus $x^2 = \boxed{4}$")
     assert not is_prose("He pays 2*$3=$<<2*3=6>>6")

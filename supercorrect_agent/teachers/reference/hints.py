@@ -196,6 +196,8 @@ def _times(case: Case) -> str | None:
         return None
     factor, other = case.line.numbers[-1], case.line.numbers[0]
     if "/" in case.line.operators:
+        if re.search(r"times|twice|double|triple", case.line.text, re.IGNORECASE) is None:
+            return None
         return case.says(
             f'Here the larger amount is known, so "{factor} times as many" is undone by dividing.',
             f"Ask which amount is the larger one: going from it to the smaller one divides by {factor}.",

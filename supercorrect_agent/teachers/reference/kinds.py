@@ -58,8 +58,8 @@ _AIMS = (
     ),
     (r"left|remain|still (?:have|need)|change (?:will|does|did)|leftover", "what is left at the end"),
     (r"profit|earn|make in|income|salary|paid\b|revenue", "how much money comes in"),
-    (r"cost|spend|pay\b|price|bill\b|money|dollars", "how much money is needed"),
-    (r"how old|\bage\b", "an age"),
+    (r"\bcosts?\b|\bspen[dt]\b|\bpay\b|\bprice|\bbills?\b|money|dollars", "how much money is needed"),
+    (r"how old|\bages?\b", "an age"),
     (r"minutes|hours|days|weeks|months|years|what time", "a length of time"),
     (
         r"how (?:far|fast|tall|high)|miles|kilomet|distance|feet|meters|length|perimeter",

@@ -32,6 +32,12 @@ from supercorrect_agent.templates import extract_answer
 from supercorrect_agent.types import Problem
 from supercorrect_agent.verification import MathVerifier
 
+MAX_STEPS = 200
+"""Steps that are judged, from the first on."""
+
+MAX_LENGTH = 20_000
+"""Characters of the question, of the reference and of each step that are read."""
+
 _CHAIN_END = re.compile(r"\A\s*=[^$]*?(?=\.?\s*(?:\$|\\\)|\\\]|\Z))", re.DOTALL)
 _SURE = 0.69
 _CERTAIN = 0.95
@@ -67,6 +73,13 @@ def locate_math(problem: Problem, steps: Sequence[str], answer: str | None = Non
     """
     if not steps:
         return None
+    steps = [step[:MAX_LENGTH] for step in steps[:MAX_STEPS]]
+    problem = problem.model_copy(
+        update={
+            "question": problem.question[:MAX_LENGTH],
+            "reference_solution": (problem.reference_solution or "")[:MAX_LENGTH],
+        }
+    )
     reference = problem.reference_solution or ""
     truth = problem.answer if problem.answer is not None else extract_answer(reference)[0]
     read, where = extract_answer("\n\n".join(steps))

@@ -17,6 +17,9 @@ from supercorrect_agent.teachers.reference.techniques import prose_summary
 from supercorrect_agent.templates import extract_answer, format_solution, is_strict, parse_solution
 from supercorrect_agent.types import Problem, Solution, Step
 
+MAX_LENGTH = 20_000
+"""Characters. A longer reference is no solution that anybody learns steps from."""
+
 _LATEX = re.compile(r"\\(?:boxed|frac|begin|\[|\()|\$[^$\n]*[\\^_][^$\n]*\$|\$ ?[A-Za-z][^$\n]*\$")
 _NAMES_SOURCE = re.compile(
     r"\b(?:reference|official|given|provided|model)\s+(?=(?:solution|answer)s?\b)"
@@ -37,9 +40,11 @@ def write_solution(problem: Problem, *, model: str = "") -> Solution | None:
         model: Recorded as the author.
 
     Returns:
-        The solution as read back from its strict form, or None where there is no reference, no answer, or
-        no strict form.
+        The solution as read back from its strict form; None where there is no reference (or one longer than
+        ``MAX_LENGTH``), no answer, or no strict form.
     """
+    if len(problem.reference_solution or "") > MAX_LENGTH:
+        return None
     reference = _plain(problem.reference_solution or "")
     answer = problem.answer if problem.answer is not None else extract_answer(reference)[0]
     if not reference or not (answer or "").strip():
