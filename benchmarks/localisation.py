@@ -3,10 +3,10 @@
     python benchmarks/localisation.py labelled.jsonl ... [--problems problems.jsonl] [--output found.json]
 
 Labelled JSON Lines hold ``question`` (or ``problem``), ``answer``, ``reference_solution`` (or ``solution``),
-``steps`` and ``first_error_step`` (or ``label``): the first wrong step from 0, -1 where all are right. F1 is the
-harmonic mean of the two accuracies, as ProcessBench (arXiv 2412.06559) has it. ``--problems`` (``question``,
-``answer``, ``solution``) makes a right and a wrong solution of each, so that no labels are needed. Intervals are
-Wilson's, at 95%. No model is called.
+``steps`` and ``first_error_step`` (or ``label``): the first wrong step from 0, -1 where all are right. F1 is
+the harmonic mean of the two accuracies, as ProcessBench (arXiv 2412.06559) has it. ``--problems``
+(``question``, ``answer``, ``solution``) makes a right and a wrong solution of each, so that no labels are
+needed. Intervals are Wilson's, at 95%. No model is called.
 """
 
 from __future__ import annotations

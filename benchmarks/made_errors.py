@@ -1,7 +1,7 @@
-"""Wrong solutions made from right ones: one step of a reference is spoilt, and what follows is worked out anew.
+"""Wrong solutions made from right ones: one step of a reference is spoilt, what follows is worked out anew.
 
-So that a user without labelled data can measure error localisation on problems of their own. Each made solution
-knows its first wrong step, because it was right up to there; what a real student does is harder to judge.
+So that a user without labelled data can measure error localisation on problems of their own. Each made
+solution knows its first wrong step, because it was right up to there; real students are harder to judge.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def split_steps(reference: str) -> list[str]:
 
 
 def make_right(reference: str, answer: str, rng: random.Random) -> Made | None:
-    """A right solution: the reference's own steps, sometimes two a paragraph, the answer stated at its end."""
+    """A right solution: the reference's own steps, sometimes two a paragraph, and the answer at its end."""
     steps = split_steps(reference)
     return Made(*_regroup([*steps, _ending(answer, rng)], -1, rng), "right") if len(steps) > 1 else None
 

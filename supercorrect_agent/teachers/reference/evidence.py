@@ -121,7 +121,9 @@ class _Scene:
             "final_inputs_good": float(last in own and all(formulas.good(i) for i in others)),
             "need_result": float("result" in needs),
             "need_derived": float("derived" in needs),
-            "edit_good_inputs": float(bool(mended)),
+            "edit_good_inputs": float(any(formulas.standing[index] != "result" for index in mended)),
+            "edit_result": float(any(formulas.standing[index] == "result" for index in mended)),
+            "repeats": float(any(formulas.repeats(index) for index in own)),
             "same_operands": float(any(self._same_operands(index) for index in own)),
             "open_overlap": max((self._open_overlap(index) for index in own), default=0.0),
         }

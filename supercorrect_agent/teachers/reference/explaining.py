@@ -98,9 +98,11 @@ class _Place:
         own, need = (_counts(node) for node in (self.suspect.node, self.need.node))
         if own == need:
             return "operation"
-        if _again(self.suspect, self.known) or (need < own and self.suspect.stated not in self.known.results):
+        again = self.formulas.repeats(self.reading.computed.index(self.suspect))
+        if again or (need < own and self.suspect.stated not in self.known.results):
             return "repeated"
-        partial = own < need or self.formulas.good(self.reading.computed.index(self.suspect))
+        skips = _skips(own, need, self.known)
+        partial = own < need or skips or self.formulas.good(self.reading.computed.index(self.suspect))
         return "missing" if partial else "quantity"
 
     @cached_property
@@ -201,14 +203,11 @@ class _Place:
         return f"{self.text[: equation.start].rstrip('$')}{body}{self.text[equation.end :]}"
 
 
-def _again(suspect: Computed, known: Knowledge) -> bool:
-    """Whether a number that a value already holds is put to it once more."""
-    own = {number.value for number in numbers_of(suspect.node)}
-    return isinstance(suspect.node, Operation) and any(
-        work.value in own
-        and len(own) > 1
-        and own - {work.value} <= {number.value for number in numbers_of(work.node)}
-        and suspect.stated not in known.results
+def _skips(own: Counter[Fraction], need: Counter[Fraction], known: Knowledge) -> bool:
+    """Whether a number stands where what is made of it should: 56 x 6 for 45 x 6 with 45 = 56 - 11."""
+    instead, wanted = set(own - need), set(need - own)
+    return any(
+        work.value in wanted and instead & {number.value for number in numbers_of(work.node)}
         for work in known.works
     )
 

@@ -42,6 +42,19 @@ class Formulas:
         """Whether everything that a computation is made from is good."""
         return all(self.good(source) for source in self.reading.sources[index].values())
 
+    def repeats(self, index: int) -> bool:
+        """Whether a number that a value already holds is put to it once more: 45 - 11 with 45 = 56 - 11."""
+        one = self.reading.computed[index]
+        own = {number.value for number in numbers_of(one.node)}
+        return (
+            self.standing[index] == "none"
+            and len(own) > 1
+            and any(
+                work.value in own and own - {work.value} <= {number.value for number in numbers_of(work.node)}
+                for work in self.known.works
+            )
+        )
+
     @cached_property
     def need(self) -> dict[int, Standing]:
         """For each computation that the answer hangs on: how the value stands that would mend the answer."""
@@ -55,7 +68,10 @@ class Formulas:
     @cached_property
     def edits(self) -> frozenset[int]:
         """The computations that mend the answer with another operator or another operand."""
-        return frozenset(index for index in self.reading.ancestors if self._edit_mends(index))
+        sources = self.reading.sources
+        again = (at for index in range(len(sources)) if self.repeats(index) for at in sources[index].values())
+        innocent = set(again)  # undone before what repeats it, they would mend the answer too
+        return frozenset(index for index in self.reading.ancestors - innocent if self._edit_mends(index))
 
     def needed(self, index: int) -> float | None:
         """The shadow that computation ``index`` needs for the answer to come out right; None if unknown."""
@@ -85,6 +101,8 @@ class Formulas:
             shades.add(0.0)
         self.shades.append(sorted(shades, key=lambda shade: (self._rank(shade), shade)))
         standing = self._standing(shades, {number.value for number in numbers_of(one.node)})
+        if not self.known.works:
+            standing = "derived"  # nothing to compare with: only false arithmetic can be told
         if one.slip:
             standing = "none"
         by_chance = standing == "none" and one.stated in self.known.results

@@ -32,6 +32,9 @@ def find_error(problem: Problem, steps: Sequence[str], answer: str | None) -> Fi
     if not steps or is_right(reading, known):
         return None
     formulas = Formulas(reading, known)
+    slip = next((one.step for one in reading.computed if one.slip), None)
+    if slip is not None and not known.works:
+        return explain(formulas, slip, 1.0)
     scores = [weigh(features) for features in gather(formulas)]
     best = max(range(len(scores)), key=lambda step: (scores[step], -step))
     return explain(formulas, best, _share(scores, best))
