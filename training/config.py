@@ -136,8 +136,8 @@ class CollectionConfig(StageConfig):
     ray_address: str | None = Field(
         default=None, description="Ray cluster, auto for the one of this machine; none: start one here"
     )
-    telemetry: Literal["none", "otel"] = Field(
-        default="none", description="otel: spans to OTEL_EXPORTER_OTLP_ENDPOINT (docs/scale.md)"
+    telemetry: Literal["otel"] | None = Field(
+        default=None, description="otel: spans to OTEL_EXPORTER_OTLP_ENDPOINT (docs/scale.md); none"
     )
     call_timeout: float | None = Field(
         default=300.0, gt=0, description="seconds for one attempt at a call of a served model"
@@ -384,7 +384,9 @@ class EvaluationConfig(StageConfig):
     teacher: str = Field(default="sandbox", description="teacher of the arms `teacher` and `asked`")
     prompts: str = Field(default="auto", description="auto (the student's own), default, or a TOML file")
     style: Style = Field(default="hierarchical", description="plain solves with the plain prompt")
-    problems: str = Field(default="sandbox:test", description="a file, a data set, sample:NAME or sandbox:SPLIT")
+    problems: str = Field(
+        default="sandbox:test", description="a file, a data set, sample:NAME or sandbox:SPLIT"
+    )
     n: int | None = Field(default=200, ge=1, description="number of problems; none takes a whole file")
     arms: tuple[Arm, ...] = Field(
         default=("single", "review", "teacher", "retry"),
