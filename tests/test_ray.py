@@ -15,7 +15,7 @@ import pytest
 
 from supercorrect_agent.errors import ModelError
 from supercorrect_agent.store import open_store
-from tests.model_server import Answer, ModelServer, model_server, question_of, says
+from tests.model_server import Answer, ModelServer, fails, model_server, says
 from training.collect import run_collect
 from training.config import CollectionConfig
 
@@ -90,8 +90,8 @@ def test_what_an_actor_that_was_killed_had_in_hand_is_made_by_another(tmp_path: 
 
     def kill(number: int, body: dict[str, Any]) -> Answer:
         if number == 20:  # others are under way and some are stored by now
-            pid = int(shards(store)[0].stem.split("-")[-2])
-            os.kill(pid, signal.SIGKILL)
+            pids = {int(shard.stem.split("-")[-2]) for shard in shards(store)} - {os.getpid()}
+            os.kill(min(pids), signal.SIGKILL)
             killed.set()
         return answer(number, body)
 
@@ -106,15 +106,10 @@ def test_what_an_actor_that_was_killed_had_in_hand_is_made_by_another(tmp_path: 
 def test_a_problem_that_fails_is_one_failed_trace(tmp_path: Path) -> None:
     store = tmp_path / "traces"
 
-    def fail_once(number: int, body: dict[str, Any]) -> Answer:
-        return (
-            Answer(b"{}", 400)
-            if question_of(body) == question_of(server.requests[8])
-            else answer(number, body)
-        )
+    def refuse_the_ninth(number: int, body: dict[str, Any]) -> Answer:
+        return fails(400) if number == 9 else answer(number, body)
 
-    with model_server(lambda number, body: answer(number, body)) as server:
-        server.respond = lambda number, body: answer(number, body) if number < 9 else fail_once(number, body)
+    with model_server(refuse_the_ninth) as server:
         found = run_collect(config(server, store))
     assert (found["collected"], found["errors"]) == (24, 1)
     assert sum(trace.status == "error" for trace in open_store(store)) == 1

@@ -216,3 +216,10 @@ def test_by_default_no_connection_is_opened_and_langsmith_is_for_its_own_variabl
         command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent
     )
     assert done.stdout.splitlines()[-1:] == [f"clients of LangSmith: {clients}"], done.stderr
+
+
+def test_it_is_off_in_a_file_and_on_the_command_line_by_none() -> None:
+    assert CollectionConfig().telemetry is None
+    assert CollectionConfig.model_validate({"telemetry": "none"}).telemetry is None
+    again = CollectionConfig.model_validate_json(CollectionConfig(telemetry="otel").model_dump_json())
+    assert again.telemetry == "otel"

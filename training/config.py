@@ -140,8 +140,8 @@ class CollectionConfig(StageConfig):
     ray_address: str | None = Field(
         default=None, description="Ray cluster, auto for the one of this machine; none: start one here"
     )
-    telemetry: Literal["none", "otel"] = Field(
-        default="none", description="otel: spans to OTEL_EXPORTER_OTLP_ENDPOINT (docs/scale.md)"
+    telemetry: Literal["otel"] | None = Field(
+        default=None, description="otel: spans to OTEL_EXPORTER_OTLP_ENDPOINT (docs/scale.md); none"
     )
     call_timeout: float | None = Field(
         default=300.0, gt=0, description="seconds for one attempt at a call of a served model"

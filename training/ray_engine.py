@@ -102,7 +102,14 @@ class RayRun:
         idle = 0
         while units and not self.stop.asked.is_set():
             before = self._tally.done
-            self._pass(ray, flag, units)
+            try:
+                self._pass(ray, flag, units)
+            except ray.exceptions.RayError as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+                raise ModelError(
+                    f"Ray gave the collection up: {reason[:300]}. What was finished is stored; the same "
+                    "command goes on once the cause is mended."
+                ) from error
             if self.stop.asked.is_set():
                 return
             idle = 0 if self._tally.done > before else idle + 1

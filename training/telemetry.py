@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from supercorrect_agent.errors import ConfigError
 
-Choice = Literal["none", "otel"]
+Choice = Literal["otel"] | None
 _SECRET_NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 
 
@@ -18,7 +18,7 @@ def telemetry(choice: Choice) -> AbstractContextManager[Any]:
     Raises:
         ConfigError: No endpoint is set, or a package is missing.
     """
-    if choice == "none":
+    if choice is None:
         return nullcontext()
     from supercorrect_agent.telemetry import enable_telemetry
 
