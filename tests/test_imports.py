@@ -25,6 +25,9 @@ HEAVY = (
     "inspect_ai",
     "yaml",
     "matplotlib",
+    "pyarrow",
+    "duckdb",
+    "fsspec",
 )
 # Loaded by `LocalChatModel` when its model is made, not before.
 LOCAL = {"models/decoding.py", "models/engine.py", "models/folder.py"}
