@@ -160,7 +160,8 @@ class Endpoint:
         if begun >= self._paused_at:  # else it is of the burst that the present pause is for
             self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
             self._paused_at, self._most = now, max(1.0, min(self._most, self._under_way) / 2)
-            self._pause_until = now + (_jittered(self._pause) if hint is None else hint)
+            wanted = _jittered(self._pause) if hint is None else max(hint, FIRST_PAUSE)  # some say 0
+            self._pause_until = now + wanted
         elif hint is not None:
             self._pause_until = max(self._pause_until, now + hint)
 
