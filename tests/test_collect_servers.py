@@ -223,6 +223,24 @@ def test_a_key_that_is_refused_ends_the_run_at_once(problems: Path, tmp_path: Pa
     assert stored(tmp_path / "traces") == []
 
 
+def test_a_teacher_that_was_never_there_ends_the_run_when_it_is_first_needed(tmp_path: Path) -> None:
+    """Two of three attempts are right and need no teacher; eight calls of it fail, or a few more."""
+    problems = write_problems(tmp_path / "sums.jsonl", sums(200))
+
+    def respond(number: int, sent: dict[str, Any]) -> Answer:
+        return WRONG if number % 3 == 0 else solves(sent)
+
+    with model_server(respond) as server:
+        settings = config(
+            problems, server.url, tmp_path / "traces", teacher="vllm:t@http://127.0.0.1:9", max_rounds=1
+        )
+        with pytest.raises(ModelError, match=r"http://127\.0\.0\.1:9/v1 has not answered a single call"):
+            collect(settings)
+    failed = [trace for trace in stored(tmp_path / "traces") if trace.status == "error"]
+    assert 8 <= len(failed) <= 8 + 8
+    assert len(stored(tmp_path / "traces")) < 200
+
+
 def test_many_failures_in_a_row_stop_the_run_and_are_kept(tmp_path: Path) -> None:
     """From the eleventh request on the key is refused: 64 in a row, and the 7 that were under way.
 

@@ -172,6 +172,8 @@ def fold_question(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Lower case; accents, full-width and raised characters as the plain ones."""
+    if text.isascii():  # nearly every question, at a tenth of the time
+        return text.lower()
     if text.isascii():
         return text.lower()
     folded = unicodedata.normalize("NFKD", text).casefold()
