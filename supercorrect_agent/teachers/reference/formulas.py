@@ -68,10 +68,7 @@ class Formulas:
     @cached_property
     def edits(self) -> frozenset[int]:
         """The computations that mend the answer with another operator or another operand."""
-        sources = self.reading.sources
-        again = (at for index in range(len(sources)) if self.repeats(index) for at in sources[index].values())
-        innocent = set(again)  # undone before what repeats it, they would mend the answer too
-        return frozenset(index for index in self.reading.ancestors - innocent if self._edit_mends(index))
+        return frozenset(index for index in self.reading.ancestors if self._edit_mends(index))
 
     def needed(self, index: int) -> float | None:
         """The shadow that computation ``index`` needs for the answer to come out right; None if unknown."""
