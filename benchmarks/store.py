@@ -190,7 +190,7 @@ def measure(count: int, repeats: int) -> dict[str, Any]:
             [bare[unit] / own[unit] for own, bare in zip(runs[export], runs[read], strict=True)]
         )
         for export in ("export_sft", "export_preference")
-        for read in ("read_arrow", "read_rows", "read_traces")
+        for read in ("read_arrow", "read_rows")
         for unit in ("seconds", "cpu_seconds")
     }
     return found
