@@ -27,6 +27,7 @@ Fault = Literal["busy", "down", "broken", "late", "unusable", "request", "refuse
 PATIENCE = 600.0  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 20.0  # seconds; each pause is twice as long as the last
 BROKEN = 90.0  # seconds for which status 500 may be the server's fault and not the request's
+NEVER_THERE = 8  # calls that fail at an address where nobody was ever met
 LATE_RETRIES = 1  # further attempts at a call that met its time limit, which are dear
 _BUSY, _REQUEST = {429, 503, 529}, {400, 413, 422}
 
@@ -83,6 +84,7 @@ class Endpoint:
     def __init__(self, name: str, patience: float, retries: int, timeout: float | None) -> None:
         self.name, self._patience, self._retries, self._timeout = name, patience, retries, timeout
         self.asked = self.alive = False
+        self._failed = 0
         self.lost = ""
         self._answered_at = -math.inf
         self._paused_at, self._pause_until, self._pause = -math.inf, -math.inf, 0.0
@@ -110,6 +112,7 @@ class Endpoint:
                 wait, counts = self._judge(failure, begun, own)
                 own += counts
                 if wait is None or self._is_over(failure, now - first_failure):
+                    self._count_out()
                     raise
             else:
                 self._answered()
@@ -155,12 +158,19 @@ class Endpoint:
             self._pause_until = -math.inf  # those that still wait learn of it at once
         return True
 
+    def _count_out(self) -> None:
+        """Gives an address up of which many calls failed and that has shown no sign of life at all."""
+        self._failed += 1
+        if not self.alive and self._failed >= NEVER_THERE:
+            self.lost = self.lost or f"{self.name} has not answered a single call"
+
     def _slow_down(self, begun: float, hint: float | None) -> None:
         now = _now()
         if begun >= self._paused_at:  # else it is of the burst that the present pause is for
             self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
             self._paused_at, self._most = now, max(1.0, min(self._most, self._under_way) / 2)
-            self._pause_until = now + (_jittered(self._pause) if hint is None else hint)
+            wanted = _jittered(self._pause) if hint is None else max(hint, FIRST_PAUSE)  # some say 0
+            self._pause_until = now + wanted
         elif hint is not None:
             self._pause_until = max(self._pause_until, now + hint)
 

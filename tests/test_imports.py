@@ -26,6 +26,9 @@ HEAVY = (
     "openinference",
     "yaml",
     "matplotlib",
+    "pyarrow",
+    "duckdb",
+    "fsspec",
 )
 # Loaded by `LocalChatModel` when its model is made, not before.
 LOCAL = {"models/decoding.py", "models/engine.py", "models/folder.py"}

@@ -104,6 +104,11 @@ class TestOutages:
         run(main())
         assert [at for at in server.asked if 0 < at < 30] == []
 
+    def test_a_server_that_wants_no_pause_gets_one(self) -> None:
+        server = Server(lambda at: status(429, **{"retry-after": "0"}) if at < 10 else None)
+        assert run(ask(make(), server, 1)) == ["fine"]
+        assert len(server.asked) == 11  # every 1.1 seconds, from 0 to 11
+
     def test_a_restart_of_half_a_minute_costs_no_call(self) -> None:
         async def main() -> list[Any]:
             endpoint = make()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import threading
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,8 @@ def test_a_named_column_that_no_row_has_is_an_error(tmp_path: Path) -> None:
     assert len(load_problems(file, mapping={"answer": "answer"})) == 2
     with pytest.raises(DataError, match=r"names `target` for the answer, but no row of .*own\.jsonl"):
         load_problems(file, mapping={"answer": "target"})
+    with pytest.raises(DataError, match="holds no problems"):
+        load_problems(write_lines(tmp_path / "empty.jsonl"), mapping={"answer": "target"})
 
 
 # Rows that give no problem
@@ -227,13 +231,17 @@ def test_a_report_keeps_the_first_places_only(tmp_path: Path) -> None:
 def test_ten_megabytes_in_a_question_are_one_dropped_row(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
     with file.open("wb") as out:
-        for number in range(4):
+        for number in range(7):
             out.write(b'{"question": "' + b"x" * 10_000_000 + b'"}\n{"question": "%d?"}\n' % number)
         out.write(b"x" * 17_000_000 + b"\n" + b'{"question": "end?"}')
     report = ProblemReport()
-    assert asked(iter_problems(str(file), report=report)) == ["0?", "1?", "2?", "3?", "end?"]
-    assert report.dropped == {"too long": 5}
-    assert report.places["too long"][-1] == f"{file}:9"
+    tracemalloc.start()
+    assert asked(iter_problems(str(file), report=report)) == [*(f"{number}?" for number in range(7)), "end?"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60_000_000  # a few copies of one line, out of 87 MB
+    assert report.dropped == {"too long": 8}
+    assert report.places["too long"][:2] == [f"{file}:1", f"{file}:3"]
     with pytest.raises(DataError, match=r"p\.jsonl:1 has a question of 10000000 characters"):
         load_problems(str(file))
     (long, *_) = load_problems(str(file), max_characters=10_000_000, report=report)
@@ -243,6 +251,47 @@ def test_ten_megabytes_in_a_question_are_one_dropped_row(tmp_path: Path) -> None
 def test_a_line_that_is_far_too_long_is_never_taken_in(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"p\.jsonl:1 is longer than \d+ bytes"):
         load_problems(write_lines(tmp_path / "p.jsonl", "x" * 17_000_000))
+
+
+def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    with file.open("w") as out:
+        out.writelines(json.dumps({"question": f"{number}? {'x' * 2000}"}) + "\n" for number in range(3000))
+    tracemalloc.start()
+    assert sum(1 for _ in iter_problems(file)) == 3000
+    assert len(load_problems(file, n=20, holdout=30)) == 20
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000  # of 6 MB
+
+
+def test_every_fault_in_one_file(tmp_path: Path) -> None:
+    """Of 600 rows in any order every third is sound; each fault comes 50 times."""
+    long = json.dumps({"question": "x" * 30_000}).encode()
+    faults: list[Callable[[int], bytes]] = [
+        lambda n: b'{"question": "torn %d' % n,
+        lambda n: b'{"question": "\xc3(%d"}' % n,
+        lambda n: b'{"answer": %d}' % n,
+        lambda n: b'{"question": "q%d", "answer": [1, 2]}' % n,
+        lambda n: long,
+        lambda n: b'{"id": "sound-0", "question": "sound 0?", "answer": "0"}',
+        lambda n: b'{"id": "sound-0", "question": "another %d?"}' % n,
+        lambda n: b" \t\r",
+    ]
+    lines = [
+        json.dumps({"id": f"sound-{n}", "question": f"sound {n}?", "answer": n}).encode() for n in range(200)
+    ]
+    rest = lines[1:] + [fault(number) for fault in faults for number in range(50)]
+    random.Random(5).shuffle(rest)
+    file = tmp_path / "p.jsonl"
+    file.write_bytes(b"\r\n".join([lines[0], *rest]))
+    report = ProblemReport()
+    problems = load_problems(file, report=report)
+    reasons = ("not JSON", "not UTF-8", "no question", "unusable field", "too long", "duplicate")
+    assert report.dropped == dict.fromkeys(reasons, 50)
+    assert sorted(report.noted.values()) == [50]
+    assert report.kept == len(problems) == len({problem.id for problem in problems}) == 250
+    assert {f"sound-{n}" for n in range(200)} < {problem.id for problem in problems}
 
 
 def test_an_id_given_twice(tmp_path: Path) -> None:

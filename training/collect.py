@@ -77,7 +77,7 @@ def run_collect(
     show = show or Lines(say)
     report = ProblemReport()
     problems = _read_problems(config, report)
-    store = open_store(config.store)
+    store = open_store(config.store, sync=config.sync)
     if config.dry_run:
         return _estimate(config, problems, store, report, show)
     store.ensure_writable()

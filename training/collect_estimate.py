@@ -111,6 +111,11 @@ def _calls(
         extra = rounds * (config.rewrite + config.resamples)
         found.append(("student", 2 * extra, student_judge, review))
         found.append(("student", rounds, ask + solution / 2, solution / 2))
+        if config.free_review:
+            found.append(("student", rounds, student_judge, review))
+        if config.inspector not in (None, "rules"):
+            inspected = judge + assumed.review_tokens
+            found.append(("inspector", teacher_asked, inspected, assumed.review_tokens))
     if config.teacher not in MODELESS:
         if config.write_template:
             template = count(prompts.template.text) + question + reference

@@ -96,6 +96,10 @@ class CollectionConfig(StageConfig):
     store: Path | str = Field(
         default=Path("traces"), description="trace store: a folder, a .jsonl file, or an address (s3://...)"
     )
+    sync: str = Field(
+        default="interval:1",
+        description="when the disk is to have what was stored: always, interval:SECONDS, or never",
+    )
     samples: int = Field(default=1, ge=1, description="attempts per problem (decision B24: 4 to 8 at T 0.7)")
     temperature: float = Field(default=0.0, ge=0, le=2, description="sampling temperature of the student")
     max_rounds: int = Field(default=1, ge=0, le=8, description="corrections per attempt")

@@ -48,7 +48,7 @@ def reviewed_attempts(trace: Trace) -> Iterator[Reviewed]:
 
 def not_criticised(trace: Trace) -> str | None:
     """Why the collecting graph did not have a wrong attempt criticised, where it says so (decision B24)."""
-    if trace.rounds or trace.status != "unchanged":
+    if trace.rounds or trace.solution is None or trace.status != "unchanged":
         return None
     reasons = (ERROR_KEPT, TOO_MANY_ERRORS, BEYOND_TEACHER)
     return next((reason for reason in reasons if trace.chosen.reason.startswith(reason)), None)

@@ -6,7 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Say = Callable[[str], None]
 
@@ -89,13 +92,14 @@ class Bar:
 
     Args:
         name: What is shown before it.
+        console: The terminal; standard output if None.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, console: Console | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        console = console or Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         columns = (
             TextColumn(name),
             BarColumn(bar_width=20),

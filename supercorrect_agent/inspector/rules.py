@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from supercorrect_agent.teachers.reference.expressions import first_false, read_equations
+from supercorrect_agent.inspector.arithmetic import false_equation
 from supercorrect_agent.templates import format_solution, is_strict
 from supercorrect_agent.types import Critique, Inspection, Problem, Solution, Verdict
 
@@ -14,7 +14,6 @@ _LEAK = re.compile(
     r"|\bground[\s-]+truth\b|\banswer\s+key\b|\b(?:the|known)\s+true\s+answer\b",
     re.IGNORECASE,
 )
-_READ_LIMIT = 20_000  # characters of a text whose equations are read
 _SHOWN = 80  # characters of a false equation that a note repeats
 
 
@@ -78,20 +77,6 @@ def inspect_answer(verdict: Verdict, answer: str | None) -> tuple[Inspection, ..
     return (_check("answer", verdict.correct, f"{stated}, which is not the true one."),)
 
 
-def false_equation(text: str) -> str | None:
-    """The first equation of a text that does not hold, as written; None where all do.
-
-    Only what a text computes with numbers is looked at: an unknown makes no equation false, and a rounded
-    result is right.
-    """
-    text = text[:_READ_LIMIT]
-    for equation in read_equations(text):
-        wrong = first_false(equation)
-        if wrong is not None:
-            return " ".join(text[wrong[0].start : wrong[1].end].split())
-    return None
-
-
 def speaks_of_reference(problem: Problem, text: str) -> bool:
     """Whether a text speaks of a reference solution in words that the problem itself does not use."""
     asked = {_folded(phrase) for phrase in _LEAK.findall(problem.question)}
@@ -133,7 +118,7 @@ def _checks(problem: Problem, solution: Solution, critique: Critique) -> Iterato
 
 def _template_checks(problem: Problem, template: Solution | None) -> Iterator[Inspection]:
     tagged = template is not None and bool(template.steps) and "<step" in template.raw.lower()
-    note = "No steps in tags and no answer could be read in it."
+    note = "No steps between <Step1> and </Step1> tags, or no <Answer>, could be read in it."
     if template is None or not tagged or template.answer is None:
         yield _check("readable", False, note)
         return

@@ -14,8 +14,17 @@ PREFIX = "hf:"
 _SPLIT_NAMES = ("train", "test", "dev")
 
 
-def is_saved(source: str) -> bool:
-    """Whether a path is a folder of ``save_to_disk``."""
+def is_data_set(source: str) -> bool:
+    """Whether a source names a data set: by ``hf:``, or as a folder of ``save_to_disk``."""
+    return is_named(source) or _is_saved(source)
+
+
+def is_named(source: str) -> bool:
+    """Whether a source is ``hf:NAME``; ``hf://...`` is an address of a file."""
+    return source.startswith(PREFIX) and not source.startswith(f"{PREFIX}//")
+
+
+def _is_saved(source: str) -> bool:
     return any(os.path.isfile(f"{source}/{name}") for name in ("dataset_dict.json", "state.json"))
 
 
@@ -39,7 +48,7 @@ def read_data_set(source: str, split: str, columns: Columns, *, argument: str) -
     name, config, own = _parts(source)
     try:
         datasets = load_extra("datasets", f"'{source}'")
-        if is_saved(name):
+        if _is_saved(name):
             loaded = datasets.load_from_disk(name)
         else:
             loaded = datasets.load_dataset(name, config, streaming=True)

@@ -47,7 +47,7 @@ class Fields:
         names: The columns to look for by field, the first one that a row has is taken.
         form: ``gsm8k`` or ``math`` for that data set's way of writing answers, else ``auto``.
         chosen: Fields whose column the user named.
-        seen: Chosen fields that some row had.
+        seen: Fields that some row had.
     """
 
     names: dict[str, tuple[str, ...]]
@@ -96,7 +96,7 @@ class Fields:
         Raises:
             DataError: There is one.
         """
-        for name in sorted(self.chosen - self.seen):
+        for name in sorted(self.chosen - self.seen) if self.seen else ():
             raise DataError(
                 f"`mapping` names `{self.names[name][0]}` for the {name}, but no row of `{source}` has it. "
                 "Name a field that the rows have."

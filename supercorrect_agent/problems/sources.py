@@ -9,7 +9,7 @@ from itertools import chain
 
 from supercorrect_agent.errors import DataError, SuperCorrectError
 from supercorrect_agent.problems.files import find_files, stem_of
-from supercorrect_agent.problems.hub import PREFIX, is_saved, read_data_set
+from supercorrect_agent.problems.hub import PREFIX, is_data_set, is_named, read_data_set
 from supercorrect_agent.problems.mapping import Fields
 from supercorrect_agent.problems.report import Fault, Found
 from supercorrect_agent.problems.rows import Row, read_rows, unreadable
@@ -27,9 +27,9 @@ def read_source(
     """
     if source.startswith("sample:"):
         source = _sample(source)
-    if source.startswith(PREFIX) or is_saved(source):
+    if is_data_set(source):
         rows, own = read_data_set(source, split, fields.check_columns, argument=argument)
-        name = source.removeprefix(PREFIX).split(":")[0].rstrip("/") if source.startswith(PREFIX) else ""
+        name = source.removeprefix(PREFIX).split(":")[0].rstrip("/") if is_named(source) else ""
         return _problems(rows, fields, name or stem_of(source), own, max_characters)
     try:
         found = find_files(source, split)

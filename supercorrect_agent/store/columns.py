@@ -16,7 +16,7 @@ COLUMNS = {
     "problem_id": _TEXT, "question": _TEXT, "answer": _TEXT, "source": _TEXT, "split": _TEXT,
     "sample": _WHOLE, "status": _TEXT, "error": _TEXT, "model": _TEXT, "teacher": _TEXT,
     "right_first": _YES, "right_final": _YES, "final_answer": _TEXT,
-    "n_rounds": _WHOLE, "first_error_step": _WHOLE, "chosen": _WHOLE,
+    "has_template": _YES, "n_rounds": _WHOLE, "first_error_step": _WHOLE, "chosen": _WHOLE,
     "n_calls": _WHOLE, "input_tokens": _WHOLE, "output_tokens": _WHOLE, "seconds": _NUMBER,
     "record": _TEXT,
 }  # fmt: skip
@@ -77,11 +77,11 @@ def _of_run(record: Json) -> Json:
     return {
         "schema_version": record["schema_version"], "id": record["id"], "created": record.get("created", ""),
         "status": record["status"], "error": record.get("error"),
-        "model": solution.get("model") if solution else None,
-        "teacher": rounds[0]["critique"].get("author") if rounds else None,
+        "model": (solution and solution.get("model")) or None,
+        "teacher": (rounds and rounds[0]["critique"].get("author")) or None,
         "right_first": right(record.get("verdict")), "right_final": right(last.get("verdict")),
         "final_answer": final.get("answer") if final else None,
-        "n_rounds": len(rounds), "chosen": chosen,
+        "has_template": record.get("template") is not None, "n_rounds": len(rounds), "chosen": chosen,
         "first_error_step": rounds[0]["critique"].get("step") if rounds else None,
     }  # fmt: skip
 

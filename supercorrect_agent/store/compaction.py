@@ -28,7 +28,7 @@ from supercorrect_agent.store.parquet import Span, TraceWriter, import_pyarrow, 
 from supercorrect_agent.store.places import LocalPlace, RemotePlace, find_place, unwritable
 from supercorrect_agent.store.protocol import TraceKey
 from supercorrect_agent.store.reading import Line, Reading, Row, Spans, is_parquet
-from supercorrect_agent.store.writers import time_stamp
+from supercorrect_agent.store.writers import is_shard_name, time_stamp, unique_name
 from supercorrect_agent.types import Record
 
 MAX_BYTES = 2**29
@@ -134,6 +134,7 @@ class _Compactor:
         before = self._size()
         self._remove_held()
         live = {name for name in self._place.names() if self._place.is_live(name)}
+        self._name_apart(live)
         for key, status in self._reading.endings():
             if status == "error":
                 self._failed[key] += 1
@@ -149,6 +150,15 @@ class _Compactor:
             traces=self._traces, superseded=self._superseded, broken=self._broken, live=len(live),
             files=tuple(self._written), bytes_before=before, bytes_after=self._size(),
         )  # fmt: skip
+
+    def _name_apart(self, live: set[str]) -> None:
+        """Gives files whose names may come again, such as traces.jsonl, names that will not.
+
+        Footers name what they hold: a later file of that name would be taken for it.
+        """
+        for name in self._place.names():
+            if not (is_parquet(name) or is_shard_name(name) or name in live):
+                self._files.rename(name, unique_name())
 
     def _inputs(self, names: list[str]) -> list[str]:
         """All shards, and the Parquet files that are small or hold what a later run superseded."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from supercorrect_agent.errors import StoreError
 from supercorrect_agent.store.lines import format_line
@@ -118,6 +118,22 @@ class JsonlTraceStore:
         reading = self.reading()
         try:
             yield from reading.traces()
+        finally:
+            self._note(reading)
+
+    def where(self, wanted: Callable[[Any], Any]) -> Iterator[Trace]:
+        """The traces, but of those in Parquet only some, chosen by columns: the others are never parsed.
+
+        Args:
+            wanted: Takes an Arrow batch with the columns of `parquet.FILTERS`, and gives an array of yes and
+                no. Traces in JSON Lines are not asked about.
+
+        Raises:
+            StoreError: A file cannot be read, or a newer version of this package wrote it.
+        """
+        reading = self.reading()
+        try:
+            yield from reading.traces_where(wanted)
         finally:
             self._note(reading)
 

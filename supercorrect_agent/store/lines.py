@@ -7,7 +7,6 @@ goes through the standard library, so that nothing a model or a caller produced 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from math import isfinite
 from operator import attrgetter
 from typing import Any
@@ -19,13 +18,12 @@ from supercorrect_agent.store.migrations import migrate
 from supercorrect_agent.types import SCHEMA_VERSION, Trace
 
 _FIELDS = attrgetter("__dict__")  # the fields of a frozen record, in their order, without validating again
-_PLAIN = (str, bool, type(None))
 _CURRENT = tuple(f'{{"schema_version":{space}{SCHEMA_VERSION},'.encode() for space in ("", " "))
 
 
 def format_line(trace: Trace) -> bytes:
     """The line of a trace, its newline included."""
-    if all(isfinite(call.seconds) and _is_plain(call.sampling) for call in trace.calls):
+    if _is_plain(trace):
         try:
             return orjson.dumps(trace, default=_FIELDS, option=orjson.OPT_APPEND_NEWLINE)
         except TypeError:  # of which orjson's own errors are
@@ -71,16 +69,23 @@ def _parse_slowly(line: bytes) -> Any:
         return None
 
 
-def _is_plain(sampling: Mapping[str, Any]) -> bool:
-    """Whether orjson keeps these settings of a call as they are."""
-    return all(_keeps(value) for value in sampling.values())
+def _is_plain(trace: Trace) -> bool:
+    """Whether orjson keeps the numbers of a trace as they are. (Loops, because every append waits for it.)"""
+    for call in trace.calls:
+        if not isfinite(call.seconds):
+            return False
+        for value in call.sampling.values():
+            if type(value) is not str and not _keeps(value):
+                return False
+    return True
 
 
 def _keeps(value: Any) -> bool:
-    if isinstance(value, _PLAIN):
-        return True
-    if isinstance(value, int):
-        return abs(value) < 2**63
-    if isinstance(value, float):
+    kind = type(value)
+    if kind is float:
         return isfinite(value)
-    return isinstance(value, list | tuple) and all(_keeps(one) for one in value)
+    if kind is int:
+        return bool(-(2**63) <= value < 2**63)
+    if kind is list or kind is tuple:
+        return all(type(one) is str or _keeps(one) for one in value)
+    return kind is str or kind is bool or value is None

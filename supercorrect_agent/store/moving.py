@@ -27,6 +27,10 @@ class Files(Protocol):
         """Removes a file if nobody writes to it and it has this size still."""
         ...
 
+    def rename(self, name: str, to: str) -> None:
+        """Gives a file another name; who has it open goes on with it."""
+        ...
+
     def remove_unfinished(self) -> None:
         """Removes what was created and not committed."""
         ...
@@ -57,6 +61,10 @@ class LocalFiles:
         finally:
             os.close(descriptor)
 
+    def rename(self, name: str, to: str) -> None:
+        os.rename(self._folder / name, self._folder / to)
+        sync_folder(self._folder)
+
     def remove_unfinished(self) -> None:
         for name in os.listdir(self._folder):
             if _is_unfinished(name):
@@ -79,6 +87,9 @@ class RemoteFiles:
     def remove(self, name: str, size: int) -> None:
         if self._place.size(name) == size:
             self._system.rm_file(self._place.path(name))
+
+    def rename(self, name: str, to: str) -> None:
+        self._system.mv(self._place.path(name), self._place.path(to))
 
     def remove_unfinished(self) -> None:
         for path in self._system.ls(self._place.root, detail=False):

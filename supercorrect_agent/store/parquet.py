@@ -6,7 +6,7 @@ pyarrow is imported when it is needed; it comes with ``supercorrect-agent[data]`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -15,6 +15,8 @@ from supercorrect_agent.store.columns import COLUMNS
 
 _SPANS = "supercorrect_spans"
 """The footer's entry: what of which shards a file holds, as ``[[shard, start, end], ...]`` in bytes."""
+FILTERS = ("status", "split", "sample", "right_first", "right_final", "has_template", "n_rounds")
+"""Columns by which rows may be wanted."""
 _ROWS = 1024
 """Rows that are decoded at a time."""
 _GROUP_BYTES = 16 * 2**20
@@ -31,6 +33,7 @@ def import_pyarrow() -> Any:
     """
     try:
         import pyarrow  # type: ignore[import-untyped]
+        import pyarrow.compute  # type: ignore[import-untyped]
         import pyarrow.parquet  # type: ignore[import-untyped]
     except ImportError as missing:
         raise StoreError(
@@ -115,6 +118,26 @@ def read_rows(file: BinaryIO, columns: Sequence[str], where: str) -> Iterator[di
     """
     for batch in read_batches(file, columns, where):
         yield from batch.to_pylist()
+
+
+def read_wanted(file: BinaryIO, wanted: Callable[[Any], Any], where: str) -> Iterator[tuple[int, bytes]]:
+    """Number and record of the wanted rows of an open Parquet file.
+
+    Args:
+        file: The file.
+        wanted: Which rows of an Arrow batch: an array of yes and no.
+        where: Its address, for messages.
+
+    Raises:
+        StoreError: It is no Parquet file of traces.
+    """
+    arrow, start = import_pyarrow(), 0
+    for batch in read_batches(file, (*FILTERS, "record"), where):
+        numbers = arrow.compute.indices_nonzero(wanted(batch))
+        texts = batch.column("record").take(numbers).to_pylist()
+        for number, text in zip(numbers.to_pylist(), texts, strict=True):
+            yield start + number, text.encode()
+        start += batch.num_rows
 
 
 def read_footer(file: BinaryIO, where: str) -> tuple[list[Span], int, int]:

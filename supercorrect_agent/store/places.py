@@ -135,10 +135,15 @@ def find_place(path: str | os.PathLike[str]) -> LocalPlace | RemotePlace:
     text = str(path)
     if not isinstance(path, str):  # a Path folds `s3://bucket` to `s3:/bucket`
         text = _FOLDED.sub(r"\1://", text, count=1) if _FOLDED.match(text) else text
-    if not _ADDRESS.match(text):
+    if not is_address(text):
         return LocalPlace(Path(text))
     scheme, _, rest = text.partition("://")
     return LocalPlace(Path(rest)) if scheme.lower() in ("file", "local") else RemotePlace(text)
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether fsspec opens this path, not the system."""
+    return bool(_ADDRESS.match(str(path)))
 
 
 def open_address(address: str) -> tuple[AbstractFileSystem, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 from supercorrect_agent.errors import StoreError
@@ -57,7 +57,34 @@ class Reading:
         Raises:
             StoreError: A file cannot be read, or a newer version of this package wrote it.
         """
-        for line in self.records():
+        return self._parsed(self.records())
+
+    def traces_where(self, wanted: Callable[[Any], Any]) -> Iterator[Trace]:
+        """The traces of every shard, and of Parquet files those in wanted rows; others are not looked into.
+
+        Args:
+            wanted: Which rows of an Arrow batch, which has `parquet.FILTERS`: an array of yes and no.
+        """
+        return self._parsed(self._wanted_records(wanted))
+
+    def _wanted_records(self, wanted: Callable[[Any], Any]) -> Iterator[Line]:
+        names = self.place.names()
+        covered = self.covered(names)
+        for name in names:
+            if not is_parquet(name):
+                yield from self.lines(name, covered)
+            elif covered.get(name):  # its rows are numbered
+                rows = self.rows(name, ("record",), covered)
+                yield from (Line(name, row.offset, row.columns["record"].encode()) for row in rows)
+            else:
+                from supercorrect_agent.store.parquet import read_wanted
+
+                with self._open(name) as file:
+                    for number, text in read_wanted(file, wanted, self.place.where(name)):
+                        yield Line(name, number, text)
+
+    def _parsed(self, lines: Iterable[Line]) -> Iterator[Trace]:
+        for line in lines:
             trace = parse_line(line.text, where=self.place.where(line.file))
             if trace is None:
                 self.note_broken(line)

@@ -9,6 +9,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -19,6 +20,7 @@ from supercorrect_agent.store.places import LocalPlace, RemotePlace, unwritable
 from supercorrect_agent.store.sync import Syncing, sync_folder
 
 _APPEND = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
+_SHARD = re.compile(r"traces-(0-)?\d{8}T\d{12}-.*[0-9a-f]{6}\.jsonl")
 _PART_BYTES = 64 * 2**20
 """A part is written when so much waits for it, whatever the policy says."""
 
@@ -43,6 +45,16 @@ def shard_name() -> str:
     return f"traces-{time_stamp()}-{host}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
 
 
+def is_shard_name(name: str) -> bool:
+    """Whether a file's name is of a shard, so that no other file will ever have it."""
+    return _SHARD.fullmatch(name) is not None
+
+
+def unique_name() -> str:
+    """The name of a shard for lines that came under another; it is read before those of all processes."""
+    return f"traces-0-{time_stamp()}-{secrets.token_hex(3)}.jsonl"
+
+
 def time_stamp() -> str:
     """The time of day in UTC, to the microsecond, as a part of file names."""
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
@@ -59,10 +71,16 @@ class LocalWriter:
 
     def __init__(self, place: LocalPlace, seconds: float) -> None:
         self._place, self._seconds = place, seconds
-        self._name: str | None = None
         self._descriptor: int | None = None
+        self._name: str | None = None
+        self._whole = -1  # where the last whole line ended, as far as we know
         self._pid = os.getpid()
         self._syncing = Syncing(self._fsync, seconds)
+
+    def __del__(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
 
     @property
     def is_open(self) -> bool:
@@ -83,10 +101,10 @@ class LocalWriter:
     def append(self, line: bytes) -> None:
         try:
             self._syncing.raise_failure()
-            if self._place.is_file:
-                self._append_shared(line)
-            else:
-                self._append(self._open(), line)
+            descriptor = self._open()
+            while not self._append(descriptor, line):
+                self._forget()  # somebody removed the file
+                descriptor = self._open()
         except (OSError, ValueError) as error:
             raise unwritable(str(self.file), error) from error
 
@@ -106,23 +124,22 @@ class LocalWriter:
         finally:
             self._syncing.stop()
             if self._descriptor is not None:
-                descriptor, self._descriptor = self._descriptor, None
-                if not self._place.is_file and os.fstat(descriptor).st_size == 0:
+                if not self._place.is_file and os.fstat(self._descriptor).st_size == 0:
                     self.file.unlink(missing_ok=True)
-                os.close(descriptor)
-                self._name = None
+                self._forget()
 
     def _open(self) -> int:
         if self._descriptor is not None and os.getpid() != self._pid:
-            os.close(self._descriptor)  # of the parent, which still holds its lock
-            self._descriptor = self._name = None
+            self._forget()  # it is the parent's, which still holds its lock
             self._syncing = Syncing(self._fsync, self._seconds)
-        if self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0:
-            os.close(self._descriptor)  # somebody removed the file
-            self._descriptor = None
         if self._descriptor is None:
             self._descriptor, self._pid = self._create(), os.getpid()
         return self._descriptor
+
+    def _forget(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor, self._name, self._whole = None, None, -1
 
     def _create(self) -> int:
         folder = self.file.parent
@@ -137,34 +154,38 @@ class LocalWriter:
             sync_folder(folder)
         return descriptor
 
-    def _append_shared(self, line: bytes) -> None:
-        descriptor = self._open()
+    def _append(self, descriptor: int, line: bytes) -> bool:
+        """Adds a line; False if the file is none of the folder any more."""
+        if not self._place.is_file:
+            return self._append_locked(descriptor, line)
         lock(descriptor)
-        while not os.fstat(descriptor).st_nlink:  # a compaction removed the file meanwhile
-            descriptor = self._open()
-            lock(descriptor)
         try:
-            self._append(descriptor, line)
+            return self._append_locked(descriptor, line)
         finally:
             unlock(descriptor)
 
-    def _append(self, descriptor: int, line: bytes) -> None:
-        size = os.fstat(descriptor).st_size
-        if size and not _ends_whole(descriptor, size):
+    def _append_locked(self, descriptor: int, line: bytes) -> bool:
+        found = os.fstat(descriptor)
+        if not found.st_nlink:
+            return False
+        size = found.st_size
+        if size not in (self._whole, 0) and not _ends_whole(descriptor, size):
             start = torn_start(descriptor, size)
             _warn(f"'{self.file}' ended in a torn line (from byte {start}); it was closed.")
             line = b"\n" + line
         try:
-            rest = memoryview(line)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            written = os.write(descriptor, line)
+            while written < len(line):
+                written += os.write(descriptor, memoryview(line)[written:])
             if self._seconds == 0:
                 os.fsync(descriptor)
         except BaseException:  # Ctrl-C too: no half line stays behind
             os.ftruncate(descriptor, size)
             raise
+        self._whole = size + len(line)
         if self._seconds:
             self._syncing.written()
+        return True
 
     def _fsync(self) -> None:
         if self._descriptor is not None:
