@@ -37,10 +37,10 @@ from unittest.mock import patch
 
 from benchmarks.ratios import Spread, in_turn, publish, ratio, spread
 from supercorrect_agent.models import SANDBOX_STUDENT
+from supercorrect_agent.problems import load_problems
 from training.collect import run_collect
 from training.config import CollectionConfig
 from training.provenance import provenance
-from training.sources import load_problems
 
 LEAST = 0.85
 GOAL = 0.95

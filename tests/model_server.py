@@ -79,6 +79,9 @@ class ModelServer(ThreadingHTTPServer):
             self._counting.notify_all()
             return len(self.requests)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: the other side was killed, or no longer listens."""
+
     def leave(self) -> None:
         with self._counting:
             self._now -= 1
@@ -89,7 +92,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: ModelServer
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        length = int(self.headers["Content-Length"])
+        sent = self.rfile.read(length)
+        if len(sent) < length:  # its sender was killed
+            return
+        body = json.loads(sent)
         number = self.server.enter(body)
         try:
             answer = self.server.respond(number, body)
@@ -99,9 +106,13 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None:
             return
         self.send_response(answer.status)
-        sent = {"Content-Type": "application/json", "Content-Length": str(len(answer.body)), **answer.headers}
-        sent["Connection"] = "close"
-        for name, value in sent.items():
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(answer.body)),
+            "Connection": "close",
+            **answer.headers,
+        }
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(answer.body)

@@ -16,7 +16,17 @@ from typing import Any
 import pytest
 
 from supercorrect_agent.store import open_store
-from tests.collecting_runs import config, counts, each_once, solves, start, stored, sums, write_problems
+from tests.collecting_runs import (
+    Forks,
+    config,
+    counts,
+    each_once,
+    solves,
+    start,
+    stored,
+    sums,
+    write_problems,
+)
 from tests.commands import heed_ctrl_c
 from tests.model_server import Answer, ModelServer, model_server
 
@@ -37,18 +47,32 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
 
 
 def test_twenty_kills_lose_nothing_and_make_nothing_twice(server: ModelServer, tmp_path: Path) -> None:
-    """2,000 problems. Two kills meet the start; the others come after a random number of requests."""
+    """2,000 problems. Most kills come after a random number of requests, five at a random time of the start.
+
+    Three of the killed runs, and the last one, are started as a user does; the others are forked from a
+    process that has imported everything, for the sake of the test's time.
+    """
     problems = write_problems(tmp_path / "sums.jsonl", sums(2000))
     settings = config(problems, server.url, tmp_path / "traces", concurrency=16)
     chance = random.Random(6)
-    for kill in range(20):
-        before = len(server.requests)
-        with start(settings) as process:
-            if kill in (4, 13):  # while it imports, or reads the store and its claims
-                time.sleep(chance.uniform(0.1, 2.5))
+
+    def wait(early: bool) -> None:
+        """Until the moment of the kill."""
+        if early:  # while it imports, or reads the problems, the store and its claims
+            time.sleep(chance.uniform(0.0, 1.0))
+        else:
+            server.wait_for(len(server.requests) + chance.randrange(1, 120), 120)
+
+    with Forks() as forks:
+        for kill in range(20):
+            if kill in (0, 8, 16):
+                with start(settings) as process:
+                    wait(early=kill == 8)
+                    process.kill()
             else:
-                server.wait_for(before + chance.randrange(1, 90), 120)
-            process.kill()
+                run = forks.start(settings)
+                wait(early=kill % 5 == 3)
+                forks.kill(run)
     killed = stored(tmp_path / "traces")
     assert 0 < len(killed) < 2000
     finish(start(settings, "--summary", str(tmp_path / "summary.json")))

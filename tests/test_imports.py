@@ -23,7 +23,6 @@ HEAVY = (
     "accelerate",
     "ray",
     "inspect_ai",
-    "opentelemetry",
     "openinference",
     "yaml",
     "matplotlib",
