@@ -112,7 +112,7 @@ def _first_line(error: Exception) -> str:
 def _write_splits(folder: Path, rows: Sequence[Row], splits: Iterable[str]) -> None:
     parts = {split: folder / f".{split}.parquet.part" for split in splits}
     try:
-        write_parquet(parts, rows)
+        _write_parquet(parts, rows)
         (folder / "manifest.json").unlink(missing_ok=True)
         for split in _SPLITS:
             (folder / f"{split}.parquet").unlink(missing_ok=True)
@@ -123,7 +123,12 @@ def _write_splits(folder: Path, rows: Sequence[Row], splits: Iterable[str]) -> N
             part.unlink(missing_ok=True)
 
 
-def write_parquet(paths: Mapping[str, Path | BinaryIO], rows: Sequence[Row]) -> None:
+def write_rows(file: BinaryIO, rows: Sequence[Row]) -> None:
+    """Writes rows of one split, of which there is at least one, as Parquet to an open file."""
+    _write_parquet({"train": file}, rows)
+
+
+def _write_parquet(paths: Mapping[str, Path | BinaryIO], rows: Sequence[Row]) -> None:
     """Writes each split's rows to its file, a batch at a time."""
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow.parquet import ParquetWriter  # type: ignore[import-untyped]

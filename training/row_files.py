@@ -17,7 +17,7 @@ from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet
 from supercorrect_agent.store import JsonlTraceStore
 from supercorrect_agent.store.export import new_file
 from supercorrect_agent.types import Trace
-from training.dataset_folder import save_dataset, write_parquet
+from training.dataset_folder import save_dataset, write_rows
 from training.manifest import Manifest
 from training.pairs import build_preference_dataset
 from training.rows import Rows
@@ -59,7 +59,7 @@ def export_rows(
         _write_jsonl(output, rows)
     elif name.endswith(".parquet"):
         with new_file(output) as file:
-            write_parquet({"train": file}, rows)
+            write_rows(file, rows)
     else:
         save_dataset(Path(output), rows, manifest)
     return manifest

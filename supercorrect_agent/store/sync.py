@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from math import inf
+from weakref import WeakMethod
 
 from supercorrect_agent.errors import ConfigError
 
@@ -44,15 +45,20 @@ class Syncing:
     Appends never wait. A failure is kept, and raised by the next `raise_failure`.
 
     Args:
-        sync: Does it: ``os.fsync`` of an open file.
+        sync: Does it: a method, whose object may go.
         seconds: How long a write may wait.
     """
 
     def __init__(self, sync: Callable[[], None], seconds: float) -> None:
-        self._sync, self._seconds = sync, seconds
+        self._sync, self._seconds = WeakMethod(sync), seconds  # a forgotten store gives its lock back
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         self._failure: OSError | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something was written and not forced yet."""
+        return self._timer is not None
 
     def written(self) -> None:
         """Notes that something was written."""
@@ -81,8 +87,10 @@ class Syncing:
             if self._timer is not threading.current_thread():
                 return
             self._timer = None
+            sync = self._sync()
             try:
-                self._sync()
+                if sync is not None:
+                    sync()
             except OSError as error:
                 self._failure = error
 

@@ -80,6 +80,8 @@ class LocalWriter:
     def __del__(self) -> None:
         if self._descriptor is not None:
             with suppress(OSError):
+                if self._syncing.waiting and os.getpid() == self._pid:
+                    os.fsync(self._descriptor)
                 os.close(self._descriptor)
 
     @property
