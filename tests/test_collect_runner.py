@@ -406,7 +406,8 @@ class TestBar:
         print("warning: look here", file=sys.stderr)
         bar.say("a [line] with brackets")
         bar.close()
-        lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", line) for line in screen.getvalue().split("\n")]
+        written = [line.rsplit("\x1b[2K", 1)[-1] for line in screen.getvalue().split("\n")]  # erased before
+        lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", line) for line in written]
         assert "warning: look here" in lines
         assert "a [line] with brackets" in lines
         assert any("0/3" in line for line in lines)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from supercorrect_agent.errors import ModelError
+from supercorrect_agent.errors import ModelError, StoreError
 from supercorrect_agent.store import TraceStore
 from supercorrect_agent.types import Problem, Trace
 from training.collect_stop import Budgets, Stop, heed_signals
@@ -131,9 +131,16 @@ class Runner:
             self.show.say(f"collect: waiting for {count} that another process on this store has in hand")
         try:
             await asyncio.wait_for(self.stop.asked.wait(), self._look)
+            return
         except TimeoutError:
             self._look = min(self._look * 1.5, LONGEST_LOOK)
-            self.tally.elsewhere += self.work.forget(*await asyncio.to_thread(self._standing))
+        try:
+            standing = await asyncio.to_thread(self._standing)
+        except StoreError:  # a compaction takes files away while they are read
+            if self._look == LONGEST_LOOK:
+                raise
+        else:
+            self.tally.elsewhere += self.work.forget(*standing)
 
     async def _collect(self, unit: Unit) -> None:
         for number, item in enumerate(unit):

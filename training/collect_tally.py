@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from supercorrect_agent.inspector.report import InspectionReport
+from supercorrect_agent.inspector.report import CRITIQUES, TEMPLATES, InspectionReport
 from supercorrect_agent.types import Trace
 from training.critiques import not_criticised
 from training.progress import Pace
@@ -73,9 +73,9 @@ class Tally:
     @property
     def caught(self) -> Counter[str]:
         """By check of the inspector, the texts that failed it in any version."""
-        return Counter(
-            {check: row["failed"] for check, row in self.inspections.table().items() if row["failed"]}
-        )
+        rows = self.inspections.table().items()
+        sums = (CRITIQUES, TEMPLATES)
+        return Counter({check: row["failed"] for check, row in rows if row["failed"] and check not in sums})
 
     @property
     def cost(self) -> dict[str, float]:
