@@ -61,10 +61,8 @@ class Alternatives:
         given = (self.question, self.solution)
         if rewrite and can_prefill(self.student.model):
             yield "student_rewrite", self.student.rewrite(*given, self.critique, self.turn)
-        temperature = self.turn.sampling.get("temperature") or RESAMPLE_TEMPERATURE
-        warm = replace(self.turn, sampling={**self.turn.sampling, "temperature": temperature})
         for _ in range(resamples):
-            yield "student_resample", self.student.review(*given, warm, forced=self.critique)
+            yield "student_resample", self.student.review(*given, warm(self.turn), forced=self.critique)
 
     def follow(self, verify: Callable[[Solution], Flow[Verdict]]) -> Flow[None]:
         """Has the student go on from each alternative that corrects the critique's step, and verifies that.
@@ -89,6 +87,12 @@ class Alternatives:
     def _can_be_followed(self, own: Critique) -> bool:
         at_step = own.readable and own.step == self.critique.step
         return at_step and is_whole(own) and bool(kept_text(self.solution, own))
+
+
+def warm(turn: Turn) -> Turn:
+    """The circumstances of a further sample: at the turn's temperature, or at 0.7 where that is 0 or none."""
+    temperature = turn.sampling.get("temperature") or RESAMPLE_TEMPERATURE
+    return replace(turn, sampling={**turn.sampling, "temperature": temperature})
 
 
 def _folded(critique: Critique) -> str:

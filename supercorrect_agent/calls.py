@@ -98,10 +98,10 @@ def model_name(model: BaseChatModel) -> str:
 def call_config(
     config: RunnableConfig | None, *, role: Role | Literal["memory"], name: str, round: int
 ) -> RunnableConfig:
-    """The caller's config (its callbacks pass through) with run name, role tag and round added."""
+    """The caller's config (its callbacks pass through) with run name, role and round added."""
     base = config or RunnableConfig()
     tags = [*(base.get("tags") or []), f"role:{role}"]
-    metadata = {**(base.get("metadata") or {}), "round": round}
+    metadata = {**(base.get("metadata") or {}), "role": role, "round": round}
     return {**base, "run_name": name, "tags": list(dict.fromkeys(tags)), "metadata": metadata}
 
 

@@ -16,15 +16,16 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore
 
-from supercorrect_agent import collecting, human, nodes, voting
-from supercorrect_agent.collecting import Collector
+from supercorrect_agent import collecting, human, nodes, voting, written
+from supercorrect_agent.collector import MAX_REVISIONS, build_collector
 from supercorrect_agent.errors import ConfigError
 from supercorrect_agent.inspector import Inspector, as_inspector, inspect_critique
+from supercorrect_agent.inspector.asking import InspectorSpec
 from supercorrect_agent.memory import check_memory, recall_examples
 from supercorrect_agent.models import load_chat_model
 from supercorrect_agent.prompts import PromptSet
 from supercorrect_agent.running import Node, Router, Target
-from supercorrect_agent.solver import InspectorSpec, SolutionCheck, Solver
+from supercorrect_agent.solver import SolutionCheck, Solver
 from supercorrect_agent.state import (
     MAX_ROUNDS,
     CollectConfig,
@@ -40,7 +41,7 @@ from supercorrect_agent.state import (
 )
 from supercorrect_agent.student import Student, prompts_beside
 from supercorrect_agent.teachers import RevisingTeacher, Teacher, as_teacher
-from supercorrect_agent.verification import MathVerifier, Verifier
+from supercorrect_agent.verification import Verifier
 
 SolveGraph = StateGraph[SolveState, CorrectionConfig, SolveInput, SolveOutput]
 CollectGraph = StateGraph[CollectState, CollectConfig, CollectInput, CollectOutput]
@@ -51,14 +52,14 @@ CompiledCollectGraph = CompiledStateGraph[CollectState, CollectConfig, CollectIn
 # vote, in each round a verdict, the student's review, a critique inspected and, once revised, inspected
 # again, a person and a correction; at last a verdict and the record.
 SOLVE_STEPS = 2 + MAX_ROUNDS * 8 + 2
-COLLECT_STEPS = 4 + (MAX_ROUNDS + 1) * (2 * (1 + collecting.MAX_REVISIONS) + 4)
+COLLECT_STEPS = 4 + (MAX_ROUNDS + 1) * (1 + MAX_REVISIONS) * 6
 
 # The key of a config under which LangGraph looks for the durability of a run that names none itself. Its own
 # default saves beside the next node, so that a killed run asks a finished node again.
 DURABILITY = "__pregel_durability"
 
 COLLECTING: dict[str, Callable[..., Any]] = {
-    "teacher_write": collecting.teacher_write,
+    "teacher_write": written.teacher_write,
     "student_solve": collecting.student_solve,
     "verify": collecting.verify,
     "teacher_critique": collecting.teacher_critique,
@@ -84,11 +85,13 @@ def build_supercorrect_graph(
     _check_kind("student", student, str | BaseChatModel, "a chat model, or a string such as 'openai:NAME'")
     _check_kind("prompts", prompts, PromptSet | None, "a PromptSet, for instance of `load_prompts`")
     _check_kind("config", config, CorrectionConfig | None, "a CorrectionConfig")
-    _check_callable("verifier", verifier, "the problem's text and a Solution and returns a Verdict")
-    if not isinstance(inspector, str | Runnable | Inspector):
-        _check_callable(
-            "inspector", inspector, "a Problem, a Solution and a Critique and returns Inspections"
-        )
+    _check_callable(
+        "verifier",
+        verifier,
+        "the problem's text and a Solution and returns a Verdict; the solving graph has no reference answer "
+        "to compare with",
+    )
+    _check_inspector(inspector)
     model = load_chat_model(student)
     if isinstance(teacher, str) and teacher == student != "sandbox":  # whose teacher is not its student
         teacher = model  # one name, one model: weights in this process are loaded once
@@ -197,10 +200,12 @@ def _check_kind(name: str, given: object, kinds: type | UnionType, form: str) ->
 
 def _check_callable(name: str, given: object, form: str) -> None:
     if given is not None and not callable(given):
-        raise ConfigError(
-            f"`{name}` is a {type(given).__name__}. Pass a callable that takes {form}; the solving graph has "
-            "no reference answer to compare with."
-        )
+        raise ConfigError(f"`{name}` is a {type(given).__name__}. Pass a callable that takes {form}.")
+
+
+def _check_inspector(given: object) -> None:
+    if not isinstance(given, str | Runnable | Inspector):
+        _check_callable("inspector", given, "a Problem, a Solution and a Critique and returns Inspections")
 
 
 def create_supercorrect_graph(
@@ -300,6 +305,7 @@ def create_collecting_graph(
     teacher: str | BaseChatModel | Teacher,
     *,
     verifier: Verifier | None = None,
+    inspector: InspectorSpec | None = None,
     prompts: PromptSet | None = None,
     config: CollectConfig | None = None,
     checkpointer: BaseCheckpointSaver[Any] | bool | None = None,
@@ -307,16 +313,34 @@ def create_collecting_graph(
 ) -> CompiledCollectGraph:
     """The collecting graph: the teacher sees the reference, and everything goes into a trace for training.
 
-    It takes ``{"problem": Problem as a dict, "sample": int}`` and returns ``{"trace": Trace as a dict}``. A
-    wrong attempt gets the teacher's critique, the rule inspector's checks of it (a critique that fails stays
-    on the trace with its failed checks), the student's own review forced to the same step where its model can
-    continue a message, on request further words of the student at that step with the verdict on where they
-    lead (decision B8), and a revision. A run that fails ends as a trace with status ``error``.
+    It takes ``{"problem": Problem as a dict, "sample": int, "known_errors": list[str]}``, of which only the
+    first has to be there, and returns ``{"trace": Trace as a dict}``. A wrong attempt gets the teacher's
+    critique, the inspector's checks of it, the student's own review forced to the same step where its model
+    can continue a message, on request a free review and further words of the student at that step with the
+    verdict on where they lead (decision B8), and a revision. A wrong attempt whose answer is among
+    ``known_errors``, the answers of those that were kept already, ends at once, and so does one beyond
+    ``max_errors`` (decision B24): the teacher is not asked.
+
+    The inspector checks by rules first: the format, the step's number, words about a reference, the equations
+    of the correction and any answer that is stated. What passes goes to ``inspector``, if there is one, which
+    sees the reference. What fails goes back to the teacher with the notes, at most three times, if that is a
+    ``RevisingTeacher``; each version stays on the trace with its checks. A critique that fails to the last
+    ends the run as ``quarantined``. The teacher's own solution is checked in the same way
+    (``RevisingWriter``); one that fails stays on the trace with its failed checks. Neither is trained on.
+
+    How a run ends: ``accepted`` (the attempt is right, or cannot be scored), ``corrected`` (a revision is
+    right), ``budget`` (no revision was), ``quarantined``, ``unchanged`` (the error is known already, or the
+    teacher cannot judge the problem), ``parse_error`` (the teacher's reply stayed unreadable), ``error`` (a
+    model failed). A run that fails ends as a trace, too.
 
     Args:
         student: A chat model, or a string for ``load_chat_model``.
-        teacher: A chat model, a Teacher or a string.
+        teacher: A chat model, a Teacher or a string. ``"same_model_grounded"``: the student's own model, as
+            it is loaded, with the reference before it (decision B25).
         verifier: Compares answers; ``MathVerifier()`` if None.
+        inspector: A chat model (or a string for ``load_chat_model``, or ``"same_model_grounded"``), an
+            Inspector, or a callable or Runnable as for ``create_supercorrect_graph``. None and ``"rules"``:
+            the rules alone decide.
         prompts: The prompts; if None, those beside a local checkpoint, else the default ones.
         config: What is collected; ``context=`` overrides single fields per run.
         checkpointer: A LangGraph saver; bulk collection runs best without one.
@@ -326,13 +350,9 @@ def create_collecting_graph(
         ConfigError: An argument is of the wrong kind.
         ModelError: A named model cannot be loaded.
     """
-    model = load_chat_model(student)
-    prompts = prompts or prompts_beside(model)
-    collector = Collector(
-        student=Student(model, prompts),
-        teacher=as_teacher(teacher, prompts),
-        verifier=verifier or MathVerifier(),
-        defaults=config or CollectConfig(),
+    _check_inspector(inspector)
+    collector = build_collector(
+        student, teacher, verifier=verifier, inspector=inspector, prompts=prompts, config=config
     )
     graph = CollectGraph(
         CollectState, context_schema=CollectConfig, input_schema=CollectInput, output_schema=CollectOutput

@@ -15,13 +15,14 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from supercorrect_agent.models import is_transient, retries_itself, timeout_kwargs
+from supercorrect_agent.models import is_transient, retries_itself, timeout_kwargs, unusable_reply
+from supercorrect_agent.pacing import Endpoint, Pacing
 
 if TYPE_CHECKING:
     from langchain_core.runnables.retry import ExponentialJitterParams
@@ -44,12 +45,14 @@ class CallLimits:
     """The limits of each model call: seconds for one attempt, and how many further attempts.
 
     ``until`` is the time (``time.monotonic``) at which the seconds of the whole run are used up: no call, no
-    attempt and no waiting between two goes on after it.
+    attempt and no waiting between two goes on after it. With ``pacing`` the asynchronous calls of one server
+    wait together, for as long as that foresees, and ``retries`` is not looked at.
     """
 
     timeout: float | None = None
     retries: int = 2
     until: float | None = None
+    pacing: Pacing | None = None
 
     @property
     def left(self) -> float | None:
@@ -90,6 +93,8 @@ def limited_model(
     """
     attempt = Attempt(model, name, options, limits.timeout)
     attempts = Attempts(attempt, 0 if retries_itself(model) else limits.retries)
+    if limits.pacing is not None:
+        attempts = Paced(attempt, attempts.retries, limits.pacing.endpoint(model))
     return attempts if limits.until is None else Bounded(attempts, limits)
 
 
@@ -119,7 +124,7 @@ class Attempts(Runnable[Sequence[BaseMessage], AIMessage]):
     """
 
     def __init__(self, attempt: Attempt, retries: int) -> None:
-        self._attempt, self._retries = attempt, retries
+        self._attempt, self.retries = attempt, retries
 
     def invoke(
         self, input: Sequence[BaseMessage], config: RunnableConfig | None = None, **kwargs: Any
@@ -140,14 +145,27 @@ class Attempts(Runnable[Sequence[BaseMessage], AIMessage]):
         return await further.ainvoke(input, config)
 
     def _further(self, failure: Exception) -> Runnable[Sequence[BaseMessage], AIMessage]:
-        if not self._retries or not is_transient(failure):
+        if not self.retries or not is_transient(failure):
             raise failure
         self._attempt.failed = failure
         return self._attempt.with_retry(
             retry_if_exception_type=is_transient,
             exponential_jitter_params=RETRY_WAIT,
-            stop_after_attempt=1 + self._retries,
+            stop_after_attempt=1 + self.retries,
         )
+
+
+class Paced(Attempts):
+    """A model call that keeps pace with all others to its server, in its asynchronous form."""
+
+    def __init__(self, attempt: Attempt, retries: int, endpoint: Endpoint) -> None:
+        super().__init__(attempt, retries)
+        self._endpoint = endpoint
+
+    async def ainvoke(
+        self, input: Sequence[BaseMessage], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AIMessage:
+        return await self._endpoint.call(partial(self._attempt.ainvoke, input, config))
 
 
 class Attempt(Runnable[Sequence[BaseMessage], AIMessage]):
@@ -169,14 +187,26 @@ class Attempt(Runnable[Sequence[BaseMessage], AIMessage]):
         if self._seconds is not None:
             options |= timeout_kwargs(self._model, self._seconds)
         call = partial(self._model.invoke, list(input), self._named(config), **options)
-        return run_within(call, self._seconds)
+        try:
+            return run_within(call, self._seconds)
+        except Exception as failure:
+            self._raise_named(failure)
 
     async def ainvoke(
         self, input: Sequence[BaseMessage], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AIMessage:
         self._fail_again()
         call = partial(self._model.ainvoke, list(input), self._named(config), **self._options)
-        return await arun_within(call, self._seconds)
+        try:
+            return await arun_within(call, self._seconds)
+        except Exception as failure:
+            self._raise_named(failure)
+
+    def _raise_named(self, failure: Exception) -> NoReturn:
+        named = unusable_reply(failure, self._model)
+        if named is failure:
+            raise failure
+        raise named from failure
 
     def _fail_again(self) -> None:
         failed, self.failed = self.failed, None

@@ -18,6 +18,7 @@ from supercorrect_agent.types import (
     Critique,
     Inspection,
     Problem,
+    Revision,
     Round,
     Solution,
     Trace,
@@ -160,10 +161,16 @@ def _read_verdict(entry: Mapping[str, Any]) -> Verdict | None:
     return Verdict.model_validate(entry["verdict"]) if entry.get("verdict") else None
 
 
+def _read_review(entry: Mapping[str, Any], key: str) -> Critique | None:
+    return Critique.model_validate(entry[key]) if entry.get(key) else None
+
+
 def _read_round(entry: Mapping[str, Any], student: Student) -> Round:
     return Round(
         critique=read_critique(entry),
-        review=Critique.model_validate(entry["review"]) if entry.get("review") else None,
+        revisions=tuple(Revision.model_validate(one) for one in entry.get("revisions", ())),
+        review=_read_review(entry, "review"),
+        free_review=_read_review(entry, "free_review"),
         solution=_read_solution(entry, student),
         verdict=_read_verdict(entry),
         inspections=tuple(Inspection.model_validate(one) for one in entry.get("inspections", ())),

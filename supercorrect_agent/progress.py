@@ -16,21 +16,14 @@ from supercorrect_agent.models import explain_model_error
 from supercorrect_agent.reducers import fill_in, fill_in_by_number
 from supercorrect_agent.state import Progress
 from supercorrect_agent.student import Student
-from supercorrect_agent.types import (
-    Alternative,
-    Call,
-    Critique,
-    Inspection,
-    Role,
-    TraceStatus,
-    Verdict,
-)
+from supercorrect_agent.types import Call, Critique, Record, Role, TraceStatus, Verdict
 
 REASON_LENGTH = 1000  # characters
 _UNSET: dict[str, Any] = {
     **{"answer": None, "solution": None, "status": "", "reason": "", "usage": {}, "trace": {}},
     **{"votes": [], "agreement": None, "samples": [], "overlap": 0.0, "examples": []},
-    **{"template": None, "notes": "", "revisions": 0},
+    **{"template": None, "template_inspections": [], "template_revisions": []},
+    **{"notes": "", "revisions": 0},
 }
 _REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
     "first": fill_in,
@@ -40,10 +33,18 @@ _REDUCERS: dict[str, Callable[[Any, Any], Any]] = {
 _TOLD = {"step": None, "cause": "", "correction": "", "author": ""}  # what a caller reads of a critique
 
 
-def dump(record: Critique | Call | Verdict | Inspection | Alternative) -> dict[str, Any]:
+def dump(record: Record) -> dict[str, Any]:
     """A record as it is kept in the state: JSON-native, without the fields that have their default."""
-    fields = record.model_dump(mode="json", exclude_defaults=True)
-    return {key: storable(value) if isinstance(value, str) else value for key, value in fields.items()}
+    fields: dict[str, Any] = _all_storable(record.model_dump(mode="json", exclude_defaults=True))
+    return fields
+
+
+def _all_storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, list):
+        return [_all_storable(one) for one in value]
+    return {key: _all_storable(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def ended(status: TraceStatus, reason: str, *, left: str = "") -> dict[str, str]:

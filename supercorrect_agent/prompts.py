@@ -31,6 +31,7 @@ _PLACEHOLDERS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
     "template": (frozenset({"problem", "reference"}), frozenset({"notes"})),
     "continue": (frozenset({"problem", "prefix"}), frozenset()),
     "inspect": (frozenset({"problem", "solution", "critique"}), frozenset({"reference"})),
+    "inspect_template": (frozenset({"problem", "solution"}), frozenset({"reference"})),
 }
 _KNOWN: Final = frozenset().union(*(must | may for must, may in _PLACEHOLDERS.values()))
 # May be left out when rendering, and then takes the empty lines before it away too.
@@ -68,7 +69,8 @@ class PromptSet(Record):
     ``solve`` asks for the hierarchical template, ``plain`` for ordinary steps and a boxed answer,
     ``review`` for a correction trace; ``grounded`` and ``judge`` ask a teacher for a JSON verdict with and
     without the reference, ``template`` for a hierarchical solution from the reference; ``continue_``
-    (``continue`` in files) asks a model that cannot prefill for the rest; ``inspect`` checks a critique.
+    (``continue`` in files) asks a model that cannot prefill for the rest; ``inspect`` checks a critique and
+    ``inspect_template`` a teacher's own solution.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -81,6 +83,7 @@ class PromptSet(Record):
     template: Prompt
     continue_: Prompt = Field(validation_alias="continue", serialization_alias="continue")
     inspect: Prompt
+    inspect_template: Prompt
 
 
 _LAYOUT = r"""- Write step number i between <Stepi> and </Stepi>: <Step1>...</Step1>, <Step2>...</Step2> and
@@ -222,6 +225,31 @@ Student's solution:
 Teacher's critique:
 {critique}"""
 
+_INSPECT_TEMPLATE = f"""A teacher has written a solution of a mathematics problem, from which a student will
+learn. Compare it with the problem and the reference before the student sees it.
+
+It has to have this layout:
+{_LAYOUT}
+
+Reply with one JSON object and nothing else:
+{{"format_ok": b, "first_error_step": k, "answer_ok": b, "problems":
+[{{"step": k, "field": "...", "note": "..."}}]}}
+- format_ok: the layout is kept, and nothing speaks of a reference or of a given solution.
+- k in first_error_step is the first step that is wrong, leaves out what the next one needs or has a Key that
+  misleads, or null if there is none.
+- answer_ok: the answer is the true result.
+- problems lists what the teacher has to change, with the field format, step or answer; leave it empty if
+  nothing.
+
+Problem:
+{{problem}}
+
+Reference:
+{{reference}}
+
+Teacher's solution:
+{{solution}}"""
+
 
 def _default(name: str, text: str, version: str = "1") -> Prompt:
     return Prompt(id=f"supercorrect.{name}", version=version, text=text)
@@ -238,6 +266,7 @@ DEFAULT_PROMPTS: Final = PromptSet(
     template=_default("template", _TEMPLATE),
     continue_=_default("continue", _CONTINUE),
     inspect=_default("inspect", _INSPECT),
+    inspect_template=_default("inspect_template", _INSPECT_TEMPLATE),
 )
 
 

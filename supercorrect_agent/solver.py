@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables import RunnableConfig
 from langgraph.constants import CONFIG_KEY_CHECKPOINTER
 
 from supercorrect_agent.calls import Effect, Flow, call_config
 from supercorrect_agent.errors import ConfigError
 from supercorrect_agent.gate import spent
 from supercorrect_agent.inspector import Inspected, Inspector
+from supercorrect_agent.inspector.asking import AnyInspector, ask_inspector
 from supercorrect_agent.limits import (
     SPENT,
     CallLimits,
@@ -32,12 +31,9 @@ from supercorrect_agent.state import CorrectionConfig, SolveState
 from supercorrect_agent.student import Student, Turn, unless_contradicted
 from supercorrect_agent.teachers import Critiqued, RevisingTeacher, Teacher
 from supercorrect_agent.teachers.llm import LLMTeacher
-from supercorrect_agent.types import Critique, Inspection, Problem, Role, Solution, Verdict
+from supercorrect_agent.types import Critique, Problem, Role, Solution, Verdict
 
 SolutionCheck = Callable[[str, Solution], Verdict | bool]
-CritiqueCheck = Callable[[Problem, Solution, Critique], Sequence[Inspection]]
-RunnableCheck = Runnable[dict[str, Any], Sequence[Inspection]]
-InspectorSpec = str | BaseChatModel | Inspector | CritiqueCheck | RunnableCheck
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Solver:
     student: Student
     teacher: Teacher | None
     verifier: SolutionCheck | None
-    inspector: Inspector | CritiqueCheck | RunnableCheck | None
+    inspector: AnyInspector | None
     memory: BaseRetriever | None
     defaults: CorrectionConfig
 
@@ -111,39 +107,12 @@ class Solver:
 
         It sees no answer of the problem, for there is none.
         """
-        inspector = self.inspector
-        if inspector is None:
+        if self.inspector is None:
             return (), ()
-        if isinstance(inspector, Inspector):
-            return (yield from _inspect(inspector, Problem.create(question), solution, found, turn))
-        inspection = _as_runnable(inspector)
-        given = {"problem": Problem.create(question), "solution": solution, "critique": found}
-        child = call_config(turn.config, role="inspector", name="inspect_critique", round=turn.round)
-        returned = yield Effect(
-            lambda: inspection.invoke(given, child), lambda: inspection.ainvoke(given, child)
+        problem = Problem.create(question)
+        return (
+            yield from ask_inspector(self.inspector, problem, solution, found, turn.config, round=turn.round)
         )
-        checks = tuple(returned)
-        for check in checks:
-            _check_returned("inspector", check, Inspection)
-        return checks, ()
-
-
-def _inspect(
-    inspector: Inspector, problem: Problem, solution: Solution, found: Critique, turn: Turn
-) -> Flow[Inspected]:
-    child = call_config(turn.config, role="inspector", name="inspect_critique", round=turn.round)
-    checks, calls = yield Effect(
-        lambda: inspector.inspect(problem, solution, found, child),
-        lambda: inspector.ainspect(problem, solution, found, child),
-    )
-    return checks, tuple(call.model_copy(update={"round": turn.round}) for call in calls)
-
-
-def _as_runnable(inspector: CritiqueCheck | RunnableCheck) -> RunnableCheck:
-    if isinstance(inspector, Runnable):
-        return inspector
-    check = inspector
-    return RunnableLambda(lambda given: tuple(check(given["problem"], given["solution"], given["critique"])))
 
 
 def _critique_effect(

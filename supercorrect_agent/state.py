@@ -32,6 +32,11 @@ MAX_ROUNDS = 8
 MAX_SAMPLES = 32
 MAX_EXAMPLES = 8
 
+# Why a wrong attempt has no critique, as the run's reason says it; the builders drop it by the same name.
+ERROR_KEPT = "error already kept"
+TOO_MANY_ERRORS = "max_errors"
+BEYOND_TEACHER = "the teacher cannot judge it"
+
 
 class CorrectionConfig(BaseModel):
     """How one run of the solving graph is bounded: given at creation, or in part as ``context=`` per run."""
@@ -173,6 +178,33 @@ class CollectConfig(BaseModel):
         description="Further reviews the student samples at the teacher's step (decision B8), at the "
         "temperature above, or at 0.7 where that is 0 or null.",
     )
+    free_review: bool = Field(
+        default=False,
+        description="The student also reviews its attempt without being told the step: for metrics only, "
+        "never trained on (decision B4).",
+    )
+    rollouts: int = Field(
+        default=1,
+        ge=1,
+        le=32,
+        description="How often the student may go on from the teacher's correction until it reaches the "
+        "answer (decision B5); the further times are sampled as `resamples` are.",
+    )
+    revise_unreached: bool = Field(
+        default=False,
+        description="A correction from which the student does not reach the answer goes back to the teacher "
+        "as one that fails a check does; off: it stays, and is not trained on.",
+    )
+    inspector: bool = Field(
+        default=True,
+        description="Ask the graph's model inspector, if it has one, about what passes the rules.",
+    )
+    max_errors: int | None = Field(
+        default=2,
+        ge=1,
+        description="Most distinct wrong answers of one problem that the teacher is shown, those of "
+        "`known_errors` included (decision B24); null is no cap.",
+    )
 
 
 Rounds = Annotated[
@@ -180,7 +212,8 @@ Rounds = Annotated[
     Field(
         description="One entry a critique: number, step (null: no error found), cause, correction, author, "
         "and the revised solution with its answer and how it was continued (prefill, splice or anew). Where "
-        "there are any: its verdict, the student's own review, inspections, and details of the critique."
+        "there are any: its verdict, the student's own reviews, inspections, earlier versions of the "
+        "critique and details of it."
     ),
     DeltaChannel(fill_in_by_number),
 ]
@@ -301,6 +334,15 @@ class CollectInput(TypedDict):
             int, Field(description="Which of several attempts at the same problem this is, from 0.", ge=0)
         ]
     ]
+    known_errors: NotRequired[
+        Annotated[
+            list[str],
+            Field(
+                description="The answers of wrong attempts at the problem that were kept already, empty "
+                "where one had none: a further attempt that comes to one of them ends at once."
+            ),
+        ]
+    ]
 
 
 class CollectOutput(TypedDict):
@@ -313,3 +355,9 @@ class CollectState(CollectInput, CollectOutput, Progress, Inspected):
     """Everything the collecting graph keeps."""
 
     template: Annotated[str | None, Field(description="The teacher's own hierarchical solution.")]
+    template_inspections: Annotated[
+        list[dict[str, Any]], Field(description="What it was checked for, and how it was found.")
+    ]
+    template_revisions: Annotated[
+        list[dict[str, Any]], Field(description="Its earlier versions, each with the checks it had met.")
+    ]

@@ -145,6 +145,13 @@ class Revision(Record):
     inspections: tuple[Inspection, ...] = ()
 
 
+class TemplateRevision(Record):
+    """An earlier version of a teacher's solution, None where it could not be read, with its checks."""
+
+    solution: Solution | None = None
+    inspections: tuple[Inspection, ...] = ()
+
+
 class Call(Record):
     """One model call: who, with what, how much. Tokens are the provider's counts, seconds wall time."""
 
@@ -206,6 +213,7 @@ class Chosen(Record):
 class Trace(Record):
     """Everything one run of the graph did with one problem.
 
+    ``template`` is the teacher's own solution; one that fails its ``template_inspections`` is not trained on.
     ``votes`` are the samples' answers, most frequent first, and ``agreement`` the share of all samples that
     gave the first of them; without a vote there are none.
     """
@@ -214,6 +222,8 @@ class Trace(Record):
     id: str
     problem: Problem
     template: Solution | None = None
+    template_inspections: tuple[Inspection, ...] = ()
+    template_revisions: tuple[TemplateRevision, ...] = ()
     solution: Solution | None = None
     verdict: Verdict | None = None
     rounds: tuple[Round, ...] = ()

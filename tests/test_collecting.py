@@ -109,7 +109,8 @@ def test_template_only() -> None:
 def test_a_template_with_a_wrong_answer_is_called_so() -> None:
     wrong = parse_solution(WRONG, model="scripted-teacher")
     trace = collect(prefilling(), ScriptedTeacher(template=wrong), CollectConfig(attempt=False))
-    assert (trace.status, trace.template) == ("unchanged", wrong)
+    assert (trace.status, trace.template) == ("quarantined", wrong)
+    assert trace.chosen.reason.startswith("the teacher's solution failed the checks arithmetic, answer: ")
     assert trace.verdict is not None
     assert trace.verdict.status == "incorrect"
 
@@ -122,20 +123,24 @@ def test_a_template_that_cannot_be_read() -> None:
 @pytest.mark.parametrize(
     ("critique", "failed", "status"),
     [
-        (FOUND.model_copy(update={"cause": "The reference solution says 396."}), ["leak"], "corrected"),
-        (FOUND.model_copy(update={"cause": " "}), ["cause"], "corrected"),
-        (FOUND.model_copy(update={"step": 7}), ["step_in_range"], "unchanged"),
-        (FOUND.model_copy(update={"correction": ""}), ["correction"], "unchanged"),
-        (Critique(author="t"), ["agrees_with_answer"], "unchanged"),
+        (FOUND.model_copy(update={"cause": "The reference solution says 396."}), ["leak"], "quarantined"),
+        (FOUND.model_copy(update={"cause": " "}), ["cause"], "quarantined"),
+        (FOUND.model_copy(update={"step": 7}), ["step_in_range"], "quarantined"),
+        (FOUND.model_copy(update={"correction": ""}), ["correction"], "quarantined"),
+        (FOUND.model_copy(update={"correction": "</Step2>"}), ["correction"], "quarantined"),
+        (FOUND.model_copy(update={"correction": "Triple. 132*3=395"}), ["arithmetic"], "quarantined"),
+        (FOUND.model_copy(update={"answer": "395"}), ["answer"], "quarantined"),
+        (Critique(author="t"), ["agrees_with_answer"], "quarantined"),
         (Critique(author="t", readable=False), ["readable"], "parse_error"),
     ],
-    ids=["leak", "cause", "range", "correction", "no-error", "unreadable"],
+    ids=["leak", "cause", "range", "empty", "tag", "arithmetic", "answer", "no-error", "unreadable"],
 )
 def test_a_faulty_critique_stays_on_the_trace_with_its_failed_checks(
     critique: Critique, failed: list[str], status: str
 ) -> None:
-    trace = collect(prefilling(WRONG, OWN, REST), ScriptedTeacher(critique))
-    assert trace.status == status
+    student = prefilling(WRONG)
+    trace = collect(student, ScriptedTeacher(critique))
+    assert (trace.status, len(student.prompts)) == (status, 1)  # the student is not asked to follow it
     assert trace.rounds[0].critique == critique
     assert [one.check for one in trace.rounds[0].inspections if not one.passed] == failed
 
@@ -153,6 +158,9 @@ def test_an_llm_teacher_revises_by_the_inspectors_notes() -> None:
     assert "- It speaks of a reference" in model.prompts[1][-1].text
     (only,) = trace.rounds
     assert (only.critique.cause, all(one.passed for one in only.inspections)) == ("132*3=396", True)
+    (earlier,) = only.revisions
+    assert (earlier.critique.cause, earlier.critique.step) == ("see the reference solution", 2)
+    assert [one.check for one in earlier.inspections if not one.passed] == ["leak"]
 
 
 def test_an_llm_teacher_that_fails_the_second_time_has_been_paid_for_the_first() -> None:
@@ -164,8 +172,14 @@ def test_an_llm_teacher_that_fails_the_second_time_has_been_paid_for_the_first()
 
 def test_an_llm_teacher_revises_three_times_at_most() -> None:
     model = ScriptedChatModel(replies=[verdict(cause="the reference answer")] * 4, model_name="judge")
-    trace = collect(prefilling(WRONG, OWN, REST), LLMTeacher(model))
+    trace = collect(prefilling(WRONG), LLMTeacher(model))
     assert len(model.prompts) == 4
+    assert trace.status == "quarantined"
+    assert trace.chosen.reason == (
+        "the critique by 'judge' failed the checks leak after 3 revisions: "
+        "It speaks of a reference that the student never sees."
+    )
+    assert len(trace.rounds[0].revisions) == 3
     assert [one.check for one in trace.rounds[0].inspections if not one.passed] == ["leak"]
     assert sum(call.role == "teacher" for call in trace.calls) == 4
 
@@ -181,7 +195,10 @@ def test_rounds_are_bounded_and_each_keeps_its_parts() -> None:
 
 
 def test_the_longest_run_stays_within_the_recursion_limit() -> None:
-    model = ScriptedChatModel(replies=[verdict(cause="the reference answer")] * 4 * 8)
+    # In every round three versions fail, and from the fourth the student misses the answer.
+    right = [verdict(correction=f"Triple. 132*3=396{'!' * number}") for number in range(8)]
+    leaks = [verdict(cause="the reference answer")] * 3
+    model = ScriptedChatModel(replies=[reply for last in right for reply in (*leaks, last)])
     student = prefilling(WRONG, *[OWN, "<Answer>5</Answer>"] * 8)
     trace = collect(student, LLMTeacher(model), CollectConfig(write_template=False, max_rounds=8))
     assert (trace.status, len(trace.rounds)) == ("budget", 8)
@@ -344,10 +361,15 @@ class TestFailures:
         assert [one.verdict for one in trace.rounds[0].alternatives] == [Verdict(status="correct"), None]
 
     def test_teacher(self) -> None:
-        trace = collect(prefilling(WRONG), ScriptedTeacher(TeacherError("not mine")))
-        assert (trace.status, trace.error) == ("error", "teacher: not mine")
+        trace = collect(prefilling(WRONG), ScriptedTeacher(OSError("down")))
+        assert (trace.status, trace.error) == ("error", "teacher: OSError: down")
         assert trace.solution is not None
         assert trace.solution.answer == "386"
+
+    def test_a_problem_that_the_teacher_cannot_judge_is_no_failure(self) -> None:
+        trace = collect(prefilling(WRONG), ScriptedTeacher(TeacherError("not mine")))
+        assert (trace.status, trace.error, trace.rounds) == ("unchanged", None, ())
+        assert trace.chosen.reason == "the teacher cannot judge it: teacher: not mine"
 
     def test_misuse_raises(self) -> None:
         graph = create_collecting_graph(prefilling(), ScriptedTeacher())

@@ -70,7 +70,7 @@ def test_only_the_prompts_that_may_see_the_reference_have_it():
     with_reference = {
         name for name in PromptSet.model_fields if "reference" in getattr(DEFAULT_PROMPTS, name).placeholders
     }
-    assert with_reference == {"grounded", "template", "inspect"}
+    assert with_reference == {"grounded", "template", "inspect", "inspect_template"}
 
 
 def test_the_review_prompt_asks_for_a_correction_trace():

@@ -18,7 +18,7 @@ from tests.studio_server import ENVIRONMENT, LANGGRAPH, ROOT, running_server
 pytestmark = [pytest.mark.studio, pytest.mark.timeout(600)]
 
 GRAPHS = json.loads((ROOT / "langgraph.json").read_text(encoding="utf-8"))["graphs"]
-ENDINGS = {"accepted", "corrected", "unchanged", "stalled", "budget", "parse_error"}
+ENDINGS = {"accepted", "corrected", "unchanged", "stalled", "budget", "parse_error", "quarantined"}
 REVIEWED = {"human_review": True, "max_rounds": 1, "max_new_tokens": 160}
 APPROVE = {"type": "approve"}
 
@@ -81,7 +81,7 @@ async def test_the_server_names_and_describes_the_three_graphs(sdk: Any) -> None
             "answer solution status reason rounds votes agreement usage trace",
             {"max_rounds", "ask_teacher", "human_review"},
         ),
-        ("supercorrect_collect", {"problem", "sample"}, "trace", {"max_rounds", "rewrite"}),
+        ("supercorrect_collect", {"problem", "sample", "known_errors"}, "trace", {"max_rounds", "rewrite"}),
         ("supercorrect_chat", {"messages"}, "messages", {"max_rounds", "ask_teacher", "human_review"}),
     ],
 )

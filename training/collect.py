@@ -2,38 +2,56 @@
 
     python -m training.collect --problems sandbox:train --n 500 --store traces
     python -m training.collect --problems gsm8k.jsonl --student vllm:NAME@URL --teacher openai:NAME
+    python -m training.collect --config collect.yaml --dry_run
 
-Each finished trace is appended to the store at once, so Ctrl-C or a crash loses only what was in flight, and
-the same command goes on with the (problem, sample) pairs that are still missing.
+Each finished trace is appended to the store at once, so a crash loses only what was in flight, and the same
+command goes on with the (problem, sample) pairs that are still missing. Ctrl-C and SIGTERM wait for what is
+under way; a second one does not. Several processes may work on one store. docs/collecting.md has the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import signal
 import sys
+import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from supercorrect_agent.errors import ModelError
 from supercorrect_agent.graph import create_collecting_graph
+from supercorrect_agent.limits import CallLimits, with_limits
 from supercorrect_agent.models import load_chat_model
-from supercorrect_agent.problems import load_problems
+from supercorrect_agent.outcome import PACKAGE_VERSION
+from supercorrect_agent.pacing import Pacing
+from supercorrect_agent.problems import ProblemReport, decontaminate, load_problems
 from supercorrect_agent.state import CollectConfig
-from supercorrect_agent.store import JsonlTraceStore, open_store
-from supercorrect_agent.types import Problem, Trace, content_id
+from supercorrect_agent.store import Claims, JsonlTraceStore, open_store
+from supercorrect_agent.types import Problem, Trace
+from training.collect_estimate import estimate_collection, estimate_lines
+from training.collect_runner import Runner, kept_errors
+from training.collect_stop import EXIT_TERMINATED
+from training.collect_tally import Prices, Tally
+from training.collect_work import Work, read_standing, take_part
 from training.config import CollectionConfig
 from training.flags import run_main
-from training.pool import run_bounded
-from training.progress import Pace, Say, print_line
+from training.folders import replace_text
+from training.progress import Bar, Lines, Say, Show, on_terminal, print_line
+from training.ray_engine import RayRun
 from training.sources import is_local, resolve_prompts, student_spec
-
-_GIVE_UP_AFTER = 8
+from training.telemetry import telemetry
 
 
 def run_collect(
-    config: CollectionConfig, *, say: Say = print_line, on_trace: Callable[[Trace], None] | None = None
+    config: CollectionConfig,
+    *,
+    say: Say = print_line,
+    on_trace: Callable[[Trace], None] | None = None,
+    show: Show | None = None,
 ) -> dict[str, Any]:
     """Collects what is missing from the store.
 
@@ -41,116 +59,243 @@ def run_collect(
         config: The stage's settings.
         say: Takes one progress line every few seconds.
         on_trace: Is shown each new trace after it was stored.
+        show: Shows the progress instead of ``say``.
 
     Returns:
-        ``collected``, ``skipped`` (already in the store), ``errors``, ``attempts``, ``right_first``,
-        ``right_final``, ``calls`` and ``tokens`` (by role) and ``seconds``.
+        ``collected``, ``skipped`` (already in the store), ``elsewhere`` (another process made them), ``left``
+        and ``stopped`` (why, or None); ``errors``, and by reason ``failed``, ``dropped`` (problems),
+        ``set_aside`` (wrong attempts that the teacher was not shown) and ``quarantined``; ``inspector`` (an
+        `InspectionReport`); ``attempts``, ``right_first``, ``right_final`` and ``accuracy``; by role
+        ``calls``, ``tokens``, ``tokens_in``, ``tokens_out`` and ``cost``; ``seconds`` and ``rate``. Of a dry
+        run, what `estimate_collection` returns.
 
     Raises:
         SuperCorrectError: Problems, models or the store are unusable, or no run succeeds at all.
+        KeyboardInterrupt: SIGINT stopped the run; everything finished is stored.
+        SystemExit: SIGTERM did.
     """
-    problems = load_problems(config.problems, n=config.n, seed=config.seed, split=config.split)
-    store = open_store(config.store)
+    show = show or Lines(say)
+    report = ProblemReport()
+    problems = _read_problems(config, report)
+    store = open_store(config.store, sync=config.sync)
+    if config.dry_run:
+        return _estimate(config, problems, store, report, show)
     store.ensure_writable()
-    # A run that failed is tried again.
-    known = {_key(trace.problem, trace.sample) for trace in store if trace.status != "error"}
-    wanted = {
-        _key(problem, sample): (problem, sample) for problem in problems for sample in range(config.samples)
+    with store, _claims(config) as claims, telemetry(config.telemetry):
+        work = _find_work(config, problems, store, claims)
+        tally = Tally(total=work.total, skipped=work.skipped, prices=prices_of(config))
+        _count_dropped(tally, report, work)
+        runner: Runner | RayRun | None = None
+        try:
+            if work.total:
+                make = _make_ray_run if config.engine == "ray" else _make_runner
+                runner = make(config, work, store, tally, show, on_trace)
+                running = runner.run()
+                if running is not None:  # Ray has an event loop in each actor, and none here
+                    asyncio.run(running)
+        finally:
+            summary = _end(config, tally, runner, show)
+    if runner is not None and runner.stop.signal is not None:
+        raise KeyboardInterrupt if runner.stop.signal == signal.SIGINT else SystemExit(EXIT_TERMINATED)
+    return summary
+
+
+class ProblemCollector:
+    """Runs the collecting graph on one problem at a time; whatever goes wrong is on the trace.
+
+    Args:
+        config: The run's settings: models, prompts, what is collected, and the patience with servers.
+    """
+
+    def __init__(self, config: CollectionConfig) -> None:
+        self._pacing = Pacing(patience=config.patience, call_timeout=config.call_timeout)
+        self._graph = _create_graph(config)
+        self._config = with_limits({}, CallLimits(pacing=self._pacing))
+
+    @property
+    def lost(self) -> str:
+        """Why a server that answered before is given up, or empty."""
+        return self._pacing.lost
+
+    @property
+    def missing(self) -> bool:
+        """Whether a model that was asked has shown no sign of life so far."""
+        return self._pacing.missing
+
+    async def collect(self, problem: Problem, sample: int = 0, known_errors: Iterable[str] = ()) -> Trace:
+        """Makes one attempt at a problem into a trace; one that fails has status ``error``.
+
+        Args:
+            problem: The problem.
+            sample: Which of several attempts it is, from 0.
+            known_errors: Wrong answers of other attempts at it that are kept already.
+        """
+        given: dict[str, Any] = {"problem": problem.model_dump(mode="json"), "sample": sample}
+        if list(known_errors):
+            given["known_errors"] = list(known_errors)
+        try:
+            state = await self._graph.ainvoke(given, config=self._config)
+            return Trace.model_validate(state["trace"])
+        except Exception as failure:  # of whatever kind: one bad problem is one failed trace
+            return failed_trace(problem, sample, failure)
+
+
+def failed_trace(problem: Problem, sample: int, failure: BaseException) -> Trace:
+    """The trace of an attempt that came to nothing."""
+    words = " ".join(str(failure).split())[:500] or "no reason given"
+    return Trace(
+        id=uuid.uuid4().hex[:16],
+        problem=problem,
+        status="error",
+        error=f"run: {type(failure).__name__}: {words}",
+        sample=sample,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={"supercorrect-agent": PACKAGE_VERSION},
+    )
+
+
+def prices_of(config: CollectionConfig) -> Prices:
+    """By role, the price of a million tokens, in and out."""
+    return {
+        "student": config.student_price,
+        "teacher": config.teacher_price,
+        "inspector": config.inspector_price,
     }
-    missing = [item for key, item in wanted.items() if key not in known]
-    tally = Tally(total=len(missing), skipped=len(wanted) - len(missing))
-    if missing:
-        asyncio.run(_collect(config, missing, store, tally, say, on_trace))
-    say(tally.line())
-    return tally.summary()
 
 
-def _key(problem: Problem, sample: int) -> tuple[str, str, int]:
-    return problem.id, content_id(problem.question), sample  # of two files, other problems may have one id
+def _read_problems(config: CollectionConfig, report: ProblemReport) -> list[Problem]:
+    problems = load_problems(
+        config.problems,
+        mapping=config.mapping,
+        n=config.n,
+        seed=config.seed,
+        split=config.split,
+        max_characters=config.max_characters,
+        report=report,
+    )
+    if config.held_out:
+        problems = decontaminate(
+            problems,
+            against=list(config.held_out),
+            words=config.held_out_words,
+            on_match=config.on_match,
+            report=report,
+        )
+    return take_part(problems, config.part)
 
 
-class Tally:
-    """Counts traces as they come in."""
-
-    def __init__(self, *, total: int, skipped: int) -> None:
-        self.total, self.skipped = total, skipped
-        self.done = self.errors = self.attempts = self.right_first = self.right_final = 0
-        self.calls: Counter[str] = Counter()
-        self.tokens: Counter[str] = Counter()
-        self.pace = Pace()
-
-    def add(self, trace: Trace) -> None:
-        self.done += 1
-        self.errors += trace.status == "error"
-        for call in trace.calls:
-            self.calls[call.role] += 1
-            self.tokens[call.role] += call.input_tokens + call.output_tokens
-        if trace.solution is not None and trace.verdict is not None:
-            verdicts = [trace.verdict, *(round_.verdict for round_ in trace.rounds if round_.verdict)]
-            self.attempts += 1
-            self.right_first += trace.verdict.correct
-            self.right_final += verdicts[-1].correct
-
-    def line(self) -> str:
-        rate = self.done / self.pace.elapsed
-        parts = [f"collect: {self.done}/{self.total} traces", f"{rate:.1f}/s"]
-        if self.attempts:
-            parts.append(f"right at first {self.right_first / self.attempts:.1%}")
-        parts.append(f"{sum(self.tokens.values())} tokens")
-        if self.skipped:
-            parts.append(f"{self.skipped} were there already")
-        if self.errors:
-            parts.append(f"{self.errors} failed")
-        return ", ".join(parts)
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "collected": self.done, "skipped": self.skipped, "errors": self.errors, "attempts": self.attempts,
-            "right_first": self.right_first, "right_final": self.right_final, "calls": dict(self.calls),
-            "tokens": dict(self.tokens), "seconds": round(self.pace.elapsed, 2),
-        }  # fmt: skip
+def _find_work(
+    config: CollectionConfig, problems: Sequence[Problem], store: JsonlTraceStore, claims: Claims | None
+) -> Work:
+    done, failures = read_standing(store)
+    return Work(
+        problems,
+        samples=config.samples,
+        done=done,
+        failures=failures,
+        retry_failed=config.retry_failed,
+        claims=claims,
+        together=_errors_count(config),
+    )
 
 
-async def _collect(
+def _errors_count(config: CollectionConfig) -> bool:
+    """Whether the samples of a problem have to know each other's errors."""
+    return config.max_errors is not None and config.samples > 1 and config.attempt
+
+
+@contextlib.contextmanager
+def _claims(config: CollectionConfig) -> Iterator[Claims | None]:
+    """Shares the work with other processes on the store; at an address each has to be given a part."""
+    if "://" in str(config.store) or config.engine == "ray":
+        yield None
+        return
+    claims = Claims(config.store)
+    try:
+        yield claims
+    finally:
+        claims.close()
+
+
+def _make_runner(
     config: CollectionConfig,
-    missing: list[tuple[Problem, int]],
+    work: Work,
     store: JsonlTraceStore,
     tally: Tally,
-    say: Say,
+    show: Show,
     on_trace: Callable[[Trace], None] | None,
-) -> None:
-    graph = _create_graph(config)
-
-    async def run(item: tuple[Problem, int]) -> Trace:
-        problem, sample = item
-        state = await graph.ainvoke({"problem": problem.model_dump(mode="json"), "sample": sample})
-        return Trace.model_validate(state["trace"])
-
-    failed: list[Trace] = []
-    async with contextlib.aclosing(run_bounded(missing, run, config.concurrency)) as results:
-        async for _, trace in results:
-            tally.add(trace)
-            if tally.errors == tally.done:
-                failed.append(trace)
-                _give_up_if_hopeless(failed, len(missing))
-                continue
-            for each in [*failed, trace]:
-                store.append(each)
-                if on_trace is not None:
-                    on_trace(each)
-            failed.clear()
-            if tally.pace.due():
-                say(tally.line())
+) -> Runner:
+    known = kept_errors(store) if _errors_count(config) and work.begun else {}
+    return Runner(
+        config,
+        work,
+        store,
+        ProblemCollector(config),
+        tally,
+        show,
+        standing=partial(read_standing, store),
+        known_errors=known,
+        on_trace=on_trace,
+    )
 
 
-def _give_up_if_hopeless(failed: list[Trace], total: int) -> None:
-    """A first failure may be the problem's; when nothing at all succeeds, a model is not there."""
-    if len(failed) >= min(_GIVE_UP_AFTER, total):
-        reason = (failed[0].error or "no reason given").strip().rstrip(".")
-        raise ModelError(
-            f"The first {len(failed)} problems all failed: {reason}. Check `--student` and `--teacher`, "
-            "and that their servers run; nothing was stored."
-        )
+def _make_ray_run(
+    config: CollectionConfig,
+    work: Work,
+    store: JsonlTraceStore,
+    tally: Tally,
+    show: Show,
+    on_trace: Callable[[Trace], None] | None,
+) -> RayRun:
+    known = kept_errors(store) if _errors_count(config) and work.begun else {}
+    return RayRun(
+        config, work, store, tally, show, standing=store.done, known_errors=known, on_trace=on_trace
+    )
+
+
+def _count_dropped(tally: Tally, report: ProblemReport, work: Work) -> None:
+    tally.dropped.update(report.dropped)
+    if work.given_up:
+        tally.dropped["failed too often"] += work.given_up
+
+
+def _end(
+    config: CollectionConfig, tally: Tally, runner: Runner | RayRun | None, show: Show
+) -> dict[str, Any]:
+    """Says and writes the summary; a disk that is full must not hide what ended the run."""
+    stopped = runner.stop.reason if runner else ""
+    summary = {**tally.summary(), "stopped": stopped or None}
+    for line in tally.details():
+        show.say(line)
+    if stopped:
+        show.say(f"collect: stopped ({stopped}) with {summary['left']} left; the same command goes on")
+    show.say(tally.line())
+    show.close()
+    if config.summary is not None:
+        try:
+            replace_text(config.summary, json.dumps(summary, indent=2) + "\n")
+        except OSError as error:
+            print(f"warning: the summary was not written: {error}", file=sys.stderr)
+    return summary
+
+
+def _estimate(
+    config: CollectionConfig,
+    problems: Sequence[Problem],
+    store: JsonlTraceStore,
+    report: ProblemReport,
+    show: Show,
+) -> dict[str, Any]:
+    work = _find_work(config, problems, store, None)
+    prompts = resolve_prompts(config.prompts, config.student)
+    found = estimate_collection(config, problems, work.total, prompts, prices_of(config))
+    dropped: Counter[str] = report.dropped
+    for line in [*report.lines(), *estimate_lines(found)]:
+        show.say(line)
+    if work.skipped:
+        show.say(f"dry run: {work.skipped} attempts are in the store already")
+    show.close()
+    return {**found, "skipped": work.skipped, "dropped": dict(dropped)}
 
 
 def _create_graph(config: CollectionConfig) -> Any:
@@ -167,12 +312,41 @@ def _create_graph(config: CollectionConfig) -> Any:
         student_review=config.student_review,
         rewrite=config.rewrite,
         resamples=config.resamples,
+        free_review=config.free_review,
+        rollouts=config.rollouts,
+        revise_unreached=config.revise_unreached,
+        max_errors=config.max_errors,
     )
-    return create_collecting_graph(student, config.teacher, prompts=prompts, config=settings)
+    return create_collecting_graph(
+        student, config.teacher, inspector=config.inspector, prompts=prompts, config=settings
+    )
 
 
-def main() -> int:
-    return run_main(CollectionConfig, run_collect, program="training.collect")
+def main(arguments: Sequence[str] | None = None, *, program: str = "training.collect") -> int:
+    """Runs the command line. ``--json`` prints the summary as JSON, and all else to stderr."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    words = [word for word in words if word != "--json"]
+
+    def run(config: CollectionConfig) -> None:
+        summary = run_collect(config, show=_show(as_json))
+        if as_json:
+            print(json.dumps(summary, indent=2))
+
+    def terminated(*_: object) -> None:
+        raise SystemExit(EXIT_TERMINATED)  # before the first problem is drawn, and after the last
+
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        return run_main(CollectionConfig, run, program=program, arguments=words)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _show(as_json: bool) -> Show:
+    if as_json:
+        return Lines(lambda line: print(line, file=sys.stderr, flush=True))
+    return Bar("collect") if on_terminal() else Lines(print_line)
 
 
 if __name__ == "__main__":

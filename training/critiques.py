@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from langchain_core.messages import BaseMessage
 
-from supercorrect_agent.inspector import inspect_critique
+from supercorrect_agent.inspector import REACHES_ANSWER, inspect_arithmetic, inspect_critique
+from supercorrect_agent.state import BEYOND_TEACHER, ERROR_KEPT, TOO_MANY_ERRORS
 from supercorrect_agent.types import Problem, Round, Solution, Trace, Verdict
 
 TRUSTED_AUTHORS = ("sandbox",)
@@ -26,33 +27,44 @@ _ANSWER_END = re.compile(r"</\s*answer\s*:?\s*>\s*\Z", re.I)
 
 
 class Reviewed(NamedTuple):
-    """An attempt, what the verifier said of it, and the round that criticises it."""
+    """An attempt, what the verifier said of it, and the round that criticises it, quarantined or not."""
 
     attempt: Solution
     verdict: Verdict | None
     round: Round
+    quarantined: bool = False
 
 
 def reviewed_attempts(trace: Trace) -> Iterator[Reviewed]:
     """Each round with the attempt that it criticises: the first solution, then the revised ones."""
     attempt, verdict = trace.solution, trace.verdict
-    for round_ in trace.rounds:
+    for number, round_ in enumerate(trace.rounds, 1):
         if attempt is not None:
-            yield Reviewed(attempt, verdict, round_)
+            last = number == len(trace.rounds)
+            yield Reviewed(attempt, verdict, round_, last and trace.status == "quarantined")
         if round_.solution is not None:
             attempt, verdict = round_.solution, round_.verdict
 
 
+def not_criticised(trace: Trace) -> str | None:
+    """Why the collecting graph did not have a wrong attempt criticised, where it says so (decision B24)."""
+    if trace.rounds or trace.solution is None or trace.status != "unchanged":
+        return None
+    reasons = (ERROR_KEPT, TOO_MANY_ERRORS, BEYOND_TEACHER)
+    return next((reason for reason in reasons if trace.chosen.reason.startswith(reason)), None)
+
+
 def critique_fault(problem: Problem, reviewed: Reviewed, trusted: Collection[str]) -> str | None:
     """Why the teacher's critique of this round cannot be trained on; None where it can."""
-    attempt, verdict, round_ = reviewed
+    attempt, verdict, round_, quarantined = reviewed
     critique, right = round_.critique, verdict is not None and verdict.correct
     if not attempt.steps:
         return "unreadable"
-    inspections = (*round_.inspections, *inspect_critique(problem, attempt, critique))
+    rules = (*inspect_critique(problem, attempt, critique), *inspect_arithmetic(critique))
+    inspections = [one for one in (*round_.inspections, *rules) if one.check != REACHES_ANSWER]
     failed = [inspection.check for inspection in inspections if not inspection.passed]
-    if failed:
-        return f"inspection: {failed[0]}"
+    if failed or quarantined:
+        return f"inspection: {failed[0]}" if failed else "quarantined"
     if critique.step is None:
         return None if right else "error missed"
     if right:

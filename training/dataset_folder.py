@@ -7,10 +7,10 @@ whole.
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from supercorrect_agent.errors import DataError
 from training.dataset_card import dataset_card
@@ -123,7 +123,12 @@ def _write_splits(folder: Path, rows: Sequence[Row], splits: Iterable[str]) -> N
             part.unlink(missing_ok=True)
 
 
-def _write_parquet(paths: dict[str, Path], rows: Sequence[Row]) -> None:
+def write_rows(file: BinaryIO, rows: Sequence[Row]) -> None:
+    """Writes rows of one split, of which there is at least one, as Parquet to an open file."""
+    _write_parquet({"train": file}, rows)
+
+
+def _write_parquet(paths: Mapping[str, Path | BinaryIO], rows: Sequence[Row]) -> None:
     """Writes each split's rows to its file, a batch at a time."""
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow.parquet import ParquetWriter  # type: ignore[import-untyped]

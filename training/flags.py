@@ -84,7 +84,8 @@ def parse_config(kind: type[C], arguments: Sequence[str], *, program: str) -> C:
     Raises:
         ConfigError: As for `make_config`.
     """
-    parser = _Parser(prog=f"python -m {program}", description=kind.__doc__, allow_abbrev=False)
+    prog = program if " " in program else f"python -m {program}"
+    parser = _Parser(prog=prog, description=kind.__doc__, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file; flags override it")
     section = getattr(kind, "section", None)
     if section:
@@ -104,10 +105,12 @@ def parse_config(kind: type[C], arguments: Sequence[str], *, program: str) -> C:
     return make_config(kind, values)
 
 
-def run_main(kind: type[C], run: Callable[[C], object], *, program: str) -> int:
+def run_main(
+    kind: type[C], run: Callable[[C], object], *, program: str, arguments: Sequence[str] | None = None
+) -> int:
     """The `main` of every stage: parse, run, and end misuse or Ctrl-C with one sentence and an exit code."""
     try:
-        run(parse_config(kind, sys.argv[1:], program=program))
+        run(parse_config(kind, sys.argv[1:] if arguments is None else arguments, program=program))
     except SuperCorrectError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_MISUSE

@@ -53,6 +53,11 @@ class Ledger:
         if count:
             self.dropped[reason] += count
 
+    def drop_if(self, reason: str | None) -> None:
+        """Counts a candidate that was dropped, where there is a reason to drop it."""
+        if reason is not None:
+            self.drop(reason)
+
     def close(
         self, kind: str, rows: Iterable[Row], *, prompts: PromptSet, tokens: int, options: dict[str, Any]
     ) -> Manifest:

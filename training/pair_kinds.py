@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from supercorrect_agent.inspector import inspect_critique
+from supercorrect_agent.inspector import failed_checks, inspect_arithmetic, inspect_critique
 from supercorrect_agent.prompts import PromptSet, review_messages, student_messages
 from supercorrect_agent.templates import critique_prefix, splice_correction
 from supercorrect_agent.types import Alternative, Critique, Problem, Round, Solution, Trace
@@ -104,9 +104,10 @@ class PairReader:
             if not own:
                 return f"no verified {self._source}"
             chosen = own[0]
-            failed = [each for each in inspect_critique(problem, attempt, chosen) if not each.passed]
+            checks = (*inspect_critique(problem, attempt, chosen), *inspect_arithmetic(chosen))
+            failed = failed_checks(checks)
             if failed:
-                return f"inspection: {failed[0].check}"
+                return f"inspection: {failed[0]}"
         make = self._literal if self._format == "literal_eq8" else self._inline
         return make(problem, attempt, round_.critique, chosen, review)
 
@@ -176,7 +177,9 @@ class PairReader:
         if round_.solution is not None and round_.verdict is not None and round_.verdict.correct:
             return round_.solution
         template, target = trace.template, trace.problem.answer
-        if template is None or not self._verifier.verify(answer=template.answer, target=target).correct:
+        if template is None or failed_checks(trace.template_inspections):
+            return None
+        if not self._verifier.verify(answer=template.answer, target=target).correct:
             return None
         return template
 

@@ -24,7 +24,7 @@ from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet
 from supercorrect_agent.types import Problem, Solution, Trace
 from supercorrect_agent.verification import MathVerifier, Verifier
 from training.config import ChosenSource, PairFormat, PairScope
-from training.critiques import TRUSTED_AUTHORS, completes_answer, reviewed_attempts
+from training.critiques import TRUSTED_AUTHORS, completes_answer, not_criticised, reviewed_attempts
 from training.duplicates import Errors
 from training.manifest import Ledger, Manifest, Row, unusable
 from training.pair_kinds import Pair, PairReader, until_difference
@@ -123,6 +123,7 @@ def _pairs(
     if reason:
         ledger.drop(reason)
         return
+    ledger.drop_if(not_criticised(trace))
     for reviewed in reviewed_attempts(trace):
         for pair in reader.pairs(trace, reviewed):
             if isinstance(pair, str):

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, BinaryIO, NamedTuple, cast, overload
 
+import orjson
+
 from supercorrect_agent.errors import DataError
 from supercorrect_agent.problems import fold_question
 from training.manifest import Row, hash_texts
@@ -36,7 +38,10 @@ class Rows(Sequence[Row]):
         Raises:
             DataError: The disk is full.
         """
-        line = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        try:
+            line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError:  # lone surrogates
+            line = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         try:
             self._file.seek(self._end)
             self._file.write(line)
@@ -86,7 +91,7 @@ class Rows(Sequence[Row]):
 
     def _read(self, start: int) -> Row:
         self._file.seek(start)
-        row: Row = json.loads(self._file.readline())
+        row: Row = orjson.loads(self._file.readline())
         return row
 
 

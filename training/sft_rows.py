@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-from supercorrect_agent.inspector import speaks_of_reference
+from supercorrect_agent.inspector import failed_checks, speaks_of_reference
 from supercorrect_agent.problems import HeldOut
 from supercorrect_agent.prompts import (
     DEFAULT_PROMPTS,
@@ -25,7 +25,15 @@ from supercorrect_agent.templates import (
 from supercorrect_agent.types import Critique, Solution, Trace
 from supercorrect_agent.verification import MathVerifier, Verifier
 from training.config import Style
-from training.critiques import TRUSTED_AUTHORS, Reviewed, critique_fault, fold, reviewed_attempts, turns
+from training.critiques import (
+    TRUSTED_AUTHORS,
+    Reviewed,
+    critique_fault,
+    fold,
+    not_criticised,
+    reviewed_attempts,
+    turns,
+)
 from training.manifest import Ledger, Manifest, Row, unusable
 from training.rows import Candidates, Rows
 
@@ -153,11 +161,15 @@ class _Source:
                 yield row, no_error
 
     def _rows(self, trace: Trace, ledger: Ledger) -> Iterator[tuple[Row, bool]]:
-        if trace.template is not None:
+        failed = failed_checks(trace.template_inspections)
+        if failed:
+            ledger.drop(f"template inspection: {failed[0]}")
+        elif trace.template is not None:
             yield from self._solve_row(trace, trace.template, ledger)
         if self.own_solutions and trace.solution and trace.verdict and trace.verdict.correct:
             yield from self._solve_row(trace, trace.solution, ledger)
         if self.reviews:
+            ledger.drop_if(not_criticised(trace))
             for reviewed in reviewed_attempts(trace):
                 yield from self._review_row(trace, reviewed, ledger)
 

@@ -1,4 +1,4 @@
-"""The command line: ``supercorrect solve | demo | traces | doctor``.
+"""The command line: ``supercorrect solve | collect | demo | traces | doctor``.
 
 Nothing heavy is imported before a command runs, so that ``--help`` answers at once. Exit codes: 0 all went
 well, 1 the run failed, 2 the command was misused, 130 Ctrl-C. Whatever goes wrong on purpose
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from supercorrect_agent.cli import demo, doctor, solve, traces
+from supercorrect_agent.cli import collect, demo, doctor, solve, traces
 from supercorrect_agent.cli.endings import EXIT_INTERRUPTED, EXIT_MISUSE, INTERRUPTED
 from supercorrect_agent.errors import SuperCorrectError
 
@@ -65,6 +65,7 @@ def supercorrect(
 
 
 app.command()(solve.solve)
+app.command(context_settings=collect.PASSED_ON)(collect.collect)
 app.command()(demo.demo)
 app.add_typer(traces.app, name="traces")
 app.command()(doctor.doctor)

@@ -1,45 +1,91 @@
-"""``supercorrect traces``: what a trace store holds."""
+"""``supercorrect traces``: what a trace store holds, and how to get it out."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
 from supercorrect_agent.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from supercorrect_agent.store import JsonlTraceStore
-    from supercorrect_agent.types import Alternative, Trace, Verdict
+    from supercorrect_agent.store.summary import Price
+    from supercorrect_agent.types import Trace
 
-app = typer.Typer(no_args_is_help=True, help="Count or show the traces of a store.")
+app = typer.Typer(no_args_is_help=True, help="List, show, count, compact or export the traces of a store.")
+
+Format = Literal["jsonl", "parquet", "sft", "preference", "sts"]
+Kind = Literal["sft", "preference"]
 
 StorePath = Annotated[
-    Path, typer.Argument(metavar="PATH", help="A .jsonl file or the folder of a collection.")
+    str,
+    typer.Argument(
+        metavar="PATH",
+        help="A .jsonl file, the folder of a collection, or an address such as s3://bucket/traces.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+Status = Annotated[
+    str | None, typer.Option(help="Only traces that ended so, such as corrected.", show_default=False)
+]
+ProblemId = Annotated[
+    str | None, typer.Option("--problem", help="Only traces of the problem with this id.", show_default=False)
+]
+
+
+@app.command("ls")
+def list_store(path: StorePath, as_json: AsJson = False) -> None:
+    """List the files of a store: their traces, sizes and schema versions, and what in them is broken."""
+    from supercorrect_agent.cli.screen import make_console
+    from supercorrect_agent.cli.trace_views import print_files
+    from supercorrect_agent.store import open_store
+    from supercorrect_agent.store.listing import list_files
+
+    files = list_files(open_store(path, must_exist=True))
+    if as_json:
+        typer.echo(json.dumps([file.model_dump(mode="json") for file in files], indent=2))
+    else:
+        print_files(make_console(), files)
 
 
 @app.command()
-def stats(path: StorePath, as_json: AsJson = False) -> None:
-    """Count traces by ending, right answers before and after correction, rounds and tokens."""
-    from supercorrect_agent.store import summarize_traces
+def stats(
+    path: StorePath,
+    as_json: AsJson = False,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE=IN/OUT",
+            help="What a million tokens cost, such as teacher=2.5/10; may be given for each role.",
+        ),
+    ] = None,
+    rows: Annotated[
+        Kind | None, typer.Option(help="Also build these training rows and count why others were dropped.")
+    ] = None,
+) -> None:
+    """Count traces by ending, right answers before and after correction, rounds, checks and tokens."""
+    from supercorrect_agent.store.summary import summarize_traces
 
+    prices = _prices(price or [])
     with _reading(path) as traces:
-        summary = summarize_traces(traces)
+        summary = summarize_traces(traces, prices=prices, errors=True)
+        if rows is not None:
+            manifest = _training("row_files").count_rows(traces, rows)
+            summary["rows"] = {"kind": rows, "kept": manifest.kept, "dropped": manifest.dropped}
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
-    else:
-        _print_summary(summary)
+        return
+    from supercorrect_agent.cli.trace_views import print_summary
+
+    print_summary(summary)
 
 
 @app.command()
@@ -48,16 +94,17 @@ def show(
     trace_id: Annotated[
         str | None, typer.Option("--id", help="Show this trace whole; its first digits are enough.")
     ] = None,
-    status: Annotated[
-        str | None, typer.Option(help="Only traces that ended so, such as corrected.", show_default=False)
-    ] = None,
+    status: Status = None,
+    problem: ProblemId = None,
     limit: Annotated[int, typer.Option(min=1, help="Most traces.")] = 20,
+    skip: Annotated[int, typer.Option(min=0, help="Leave so many out, to turn the page.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """List traces; or show one whole, its wrong step marked."""
     _check_status(status)
     with _reading(path) as traces:
-        wanted = list(islice((trace for trace in traces if _matches(trace, trace_id, status)), limit))
+        found = _matching(traces, trace_id, status, problem)
+        wanted = list(islice(found, skip, skip + limit))
     if trace_id is not None and not wanted:
         raise ConfigError(
             f"`--id {trace_id}` is no trace in '{path}'. `supercorrect traces show {path}` lists them."
@@ -67,16 +114,81 @@ def show(
             typer.echo(json.dumps(trace.model_dump(mode="json"), ensure_ascii=True))
         return
     from supercorrect_agent.cli.screen import make_console
+    from supercorrect_agent.cli.trace_views import print_table, print_trace
 
     console = make_console()
     if trace_id is None:
-        _print_table(console, wanted)
+        print_table(console, wanted)
     for trace in wanted if trace_id is not None else ():
         print_trace(console, trace)
 
 
+@app.command()
+def compact(path: StorePath, as_json: AsJson = False) -> None:
+    """Move the traces of finished shards into Parquet files. Readers see no difference."""
+    from supercorrect_agent.store.compaction import compact_store
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # broken lines are counted
+        done = compact_store(path)
+    if as_json:
+        typer.echo(json.dumps(done.model_dump(mode="json"), indent=2))
+        return
+    from supercorrect_agent.cli.trace_views import print_compaction
+
+    print_compaction(done)
+
+
+@app.command()
+def export(
+    path: StorePath,
+    output: Annotated[
+        str, typer.Option(help="File to write; a folder for sts (and for rows with manifest and card).")
+    ],
+    file_format: Annotated[
+        Format, typer.Option("--format", help="Traces as they are, rows for TRL, or sessions for the Hub.")
+    ] = "jsonl",
+    status: Status = None,
+    problem: ProblemId = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most traces.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write traces, training rows (TRL's formats), or sessions (the Hub's trace viewer) to a file."""
+    _check_status(status)
+    with _reading(path) as traces:
+        filtered = status is not None or problem is not None or limit is not None
+        wanted = islice(_matching(traces, None, status, problem), limit) if filtered else traces
+        report = _export(wanted, output, file_format)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        dropped = ", ".join(f"{count} {reason}" for reason, count in report.get("dropped", {}).items())
+        typer.echo(f"{report['written']} {report['what']} in {output}{dropped and f'; dropped: {dropped}'}")
+
+
+def _export(traces: Any, output: str, file_format: Format) -> dict[str, Any]:
+    if file_format in get_args(Kind):
+        manifest = _training("row_files").export_rows(traces, output, file_format)
+        return {"what": "rows", "written": manifest.kept, "dropped": manifest.dropped, "output": output}
+    from supercorrect_agent.store import export
+
+    write = {"jsonl": export.export_jsonl, "parquet": export.export_parquet, "sts": export.export_sessions}
+    return {"what": "traces", "written": write[file_format](traces, output), "output": output}
+
+
+def _training(name: str) -> Any:
+    """A module of the training code: by name, so that this command needs it only when it is used."""
+    try:
+        return importlib.import_module(f"training.{name}")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"Training rows need '{error.name}', which is not installed. "
+            "Install it: pip install 'supercorrect-agent[data]'."
+        ) from error
+
+
 @contextmanager
-def _reading(path: Path) -> Iterator[JsonlTraceStore]:
+def _reading(path: str) -> Iterator[JsonlTraceStore]:
     """The store; afterwards, one line on stderr if some of it could not be read."""
     from supercorrect_agent.store import open_store
 
@@ -99,106 +211,34 @@ def _check_status(status: str | None) -> None:
         raise ConfigError(f"`--status {status}` is no ending of a trace. {remedy}")
 
 
-def _matches(trace: Trace, trace_id: str | None, status: str | None) -> bool:
-    return trace.id.startswith(trace_id or "") and status in (None, trace.status)
-
-
-def _print_summary(summary: dict[str, Any]) -> None:
-    from supercorrect_agent.cli.screen import make_console, print_field
-
-    console = make_console()
-    print_field(console, "Traces", f"{summary['traces']} of {summary['problems']} problems")
-    print_field(console, "Status", _counts(summary["status"]))
-    for name, label in (("first", "Right at first"), ("final", "Right in the end")):
-        print_field(console, label, _accuracy(summary[name]))
-    print_field(console, "Traces by rounds", _counts(summary["rounds"]))
-    print_field(console, "Traces by first wrong step", _counts(summary["first_error_step"]))
-    for role, used in summary["usage"].items():
-        tokens = f"{used['input_tokens']} in, {used['output_tokens']} out"
-        print_field(console, "Tokens", f"{role}: {tokens} ({used['calls']} calls, {used['seconds']:.1f} s)")
-
-
-def _counts(histogram: dict[str, int]) -> str:
-    return ", ".join(f"{name}: {count}" for name, count in histogram.items()) or "none"
-
-
-def _accuracy(counts: dict[str, Any]) -> str:
-    if counts["accuracy"] is None:
-        return "nothing was scored"
-    return f"{counts['correct']} of {counts['scored']} scored ({counts['accuracy']:.1%})"
-
-
-def _print_table(console: Console, traces: list[Trace]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from supercorrect_agent.cli.screen import clean
-
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=console.is_terminal)
-    for name in ("id", "status", "first", "final", "wrong step", "answer"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("problem", no_wrap=True, overflow="ellipsis", ratio=1)
+def _matching(
+    traces: JsonlTraceStore, trace_id: str | None, status: str | None, problem: str | None
+) -> Iterator[Trace]:
     for trace in traces:
-        final = trace.final_solution
-        steps = [str(one.critique.step) for one in trace.rounds if one.critique.step is not None]
-        row = (
-            trace.id,
-            trace.status,
-            _mark(trace.verdict),
-            _mark(_final_verdict(trace)),
-            " ".join(steps),
-            ((final and final.answer) or "")[:20],
-            trace.problem.question[:100],
-        )
-        table.add_row(*(Text(clean(" ".join(cell.split()))) for cell in row))
-    console.print(table, soft_wrap=False)
+        if (
+            trace.id.startswith(trace_id or "")
+            and status in (None, trace.status)
+            and problem in (None, trace.problem.id)
+        ):
+            yield trace
 
 
-def print_trace(console: Console, trace: Trace) -> None:
-    from rich.text import Text
+def _prices(texts: list[str]) -> dict[str, Price]:
+    from supercorrect_agent.store.summary import Price
+    from supercorrect_agent.types import Role
 
-    from supercorrect_agent.cli.screen import RIGHT, WRONG, print_critique, print_field, print_solution
-
-    def head(text: str, verdict: Verdict | None = None) -> None:
-        console.print(Text(f"{text}: {_mark(verdict)}" if verdict else text, style="bold"))
-
-    head(f"trace {trace.id}")
-    print_field(console, "Problem", trace.problem.question)
-    solution = trace.solution
-    if solution:
-        head("student", trace.verdict)
-        print_solution(console, solution, wrong=trace.rounds[0].critique.step if trace.rounds else None)
-    for number, one in enumerate(trace.rounds, 1):
-        print_critique(console, one.critique)
-        for alternative in one.alternatives:
-            label = alternative.source.replace("_", " ").capitalize()
-            print_field(console, label, f"{_words(alternative)}: {_mark(alternative.verdict)}")
-        if one.solution:
-            after = trace.rounds[number].critique.step if number < len(trace.rounds) else None
-            head("student, corrected", one.verdict)
-            print_solution(console, one.solution, wrong=after)
-    head("result")
-    reason = trace.error or trace.chosen.reason
-    sure = trace.status in ("accepted", "corrected")
-    print_field(console, "Status", f"{trace.status} ({reason})", RIGHT if sure else WRONG)
-    final = trace.final_solution
-    print_field(console, "Answer", (final and final.answer) or "none")
-    if trace.problem.answer is not None:
-        print_field(console, "True answer", trace.problem.answer)
-
-
-def _words(alternative: Alternative) -> str:
-    from supercorrect_agent.cli.screen import without_tags
-
-    own = alternative.critique
-    if own.step is None:
-        return "no error found" if own.readable else "unreadable"
-    return f"step {own.step}, {' '.join(without_tags(own.correction).split()) or 'no correction'}"
-
-
-def _final_verdict(trace: Trace) -> Verdict | None:
-    return trace.rounds[trace.chosen.index - 1].verdict if trace.chosen.index else trace.verdict
-
-
-def _mark(verdict: Verdict | None) -> str:
-    return verdict.status if verdict else "-"
+    found = {}
+    for text in texts:
+        role, _, both = text.partition("=")
+        numbers = both.split("/")
+        try:
+            price = Price(*map(float, numbers))
+        except (TypeError, ValueError):
+            price = Price(-1, -1)
+        if role not in get_args(Role) or not min(price) >= 0:
+            raise ConfigError(
+                f"`--price {text}` is no price. Write ROLE=IN/OUT with a role of {', '.join(get_args(Role))} "
+                "and the price of a million tokens read and written, such as teacher=2.5/10."
+            )
+        found[role] = price
+    return found

@@ -8,7 +8,13 @@ from langchain_core.runnables import RunnableConfig
 
 from supercorrect_agent.calls import Effect, Flow, Reply, adrive, ask, drive, model_name
 from supercorrect_agent.inspector import UNAVAILABLE, Inspected
-from supercorrect_agent.inspector.verdict import VERDICT_SCHEMA, as_checks, read_inspection
+from supercorrect_agent.inspector.verdict import (
+    TEMPLATE_SCHEMA,
+    VERDICT_SCHEMA,
+    as_checks,
+    as_template_checks,
+    read_inspection,
+)
 from supercorrect_agent.models import schema_kwargs
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet, fence, render_prompt
 from supercorrect_agent.teachers.llm import ask_twice, reference_text
@@ -49,6 +55,27 @@ class LLMInspector:
         """As ``inspect``."""
         return await adrive(self._inspect(problem, solution, critique, config))
 
+    def inspect_template(
+        self, problem: Problem, template: Solution, config: RunnableConfig | None = None
+    ) -> Inspected:
+        """Checks a teacher's own hierarchical solution against the problem and its reference.
+
+        Args:
+            problem: The problem, with its true answer and reference solution.
+            template: The solution.
+            config: The caller's config.
+
+        Returns:
+            The checks and the calls made, as ``inspect`` does.
+        """
+        return drive(self._inspect_template(problem, template, config))
+
+    async def ainspect_template(
+        self, problem: Problem, template: Solution, config: RunnableConfig | None = None
+    ) -> Inspected:
+        """As ``inspect_template``."""
+        return await adrive(self._inspect_template(problem, template, config))
+
     def _inspect(
         self, problem: Problem, solution: Solution, critique: Critique, config: RunnableConfig | None
     ) -> Flow[Inspected]:
@@ -67,20 +94,45 @@ class LLMInspector:
         if verdict is not None:
             answers = Inspection(check=UNAVAILABLE, passed=True)
             return (answers, *as_checks(verdict, critique)), calls
-        note = f"No verdict could be read in the replies of the inspector '{self.name}'."
-        return (Inspection(check=UNAVAILABLE, passed=False, note=note),), calls
+        return (self._unavailable(),), calls
 
-    def _ask(self, messages: list[BaseMessage], config: RunnableConfig | None) -> Effect[Reply]:
-        prompt, known = self.prompts.inspect, (config or {}).get("metadata") or {}
+    def _inspect_template(
+        self, problem: Problem, template: Solution, config: RunnableConfig | None
+    ) -> Flow[Inspected]:
+        request = render_prompt(
+            self.prompts.inspect_template,
+            problem=fence(problem.question, "problem"),
+            reference=fence(reference_text(problem) or "There is none.", "reference"),
+            solution=fence(template.raw, "solution"),
+        )
+        verdict, _, calls = yield from ask_twice(
+            lambda messages: self._ask(messages, config, about="template"),
+            request,
+            lambda reply: read_inspection(reply, steps=max(1, len(template.steps))),
+        )
+        if verdict is not None:
+            return (Inspection(check=UNAVAILABLE, passed=True), *as_template_checks(verdict)), calls
+        return (self._unavailable(),), calls
+
+    def _unavailable(self) -> Inspection:
+        note = f"No verdict could be read in the replies of the inspector '{self.name}'."
+        return Inspection(check=UNAVAILABLE, passed=False, note=note)
+
+    def _ask(
+        self, messages: list[BaseMessage], config: RunnableConfig | None, *, about: str = "critique"
+    ) -> Effect[Reply]:
+        prompt = self.prompts.inspect_template if about == "template" else self.prompts.inspect
+        schema = TEMPLATE_SCHEMA if about == "template" else VERDICT_SCHEMA
+        known = (config or {}).get("metadata") or {}
         return ask(
             self.model,
             messages,
             role="inspector",
-            name="inspect_critique",
+            name=f"inspect_{about}",
             prompt=f"{prompt.id}@{prompt.version}",
             config=config,
             round=known.get("round", 0),
-            extra=schema_kwargs(self.model, "inspection", VERDICT_SCHEMA),
+            extra=schema_kwargs(self.model, "inspection", schema),
         )
 
 

@@ -1,17 +1,20 @@
-"""The inspector's rule checks of a critique (paper section 4.1): cheap, and they catch most faults."""
+"""The inspector's rule checks of what a teacher writes (section 4.1): cheap, and they catch most faults."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from supercorrect_agent.types import Critique, Inspection, Problem, Solution
+from supercorrect_agent.inspector.arithmetic import false_equation
+from supercorrect_agent.templates import format_solution, is_strict
+from supercorrect_agent.types import Critique, Inspection, Problem, Solution, Verdict
 
 _LEAK = re.compile(
     r"\b(?:reference|official|given|provided|model)\s+(?:solution|answer)s?\b"
     r"|\bground[\s-]+truth\b|\banswer\s+key\b|\b(?:the|known)\s+true\s+answer\b",
     re.IGNORECASE,
 )
+_SHOWN = 80  # characters of a false equation that a note repeats
 
 
 def inspect_critique(problem: Problem, solution: Solution, critique: Critique) -> tuple[Inspection, ...]:
@@ -30,13 +33,62 @@ def inspect_critique(problem: Problem, solution: Solution, critique: Critique) -
     return tuple(_checks(problem, solution, critique))
 
 
+def inspect_trace(problem: Problem, solution: Solution, critique: Critique) -> tuple[Inspection, ...]:
+    """The check ``trace_leak`` of a critique written as a correction trace, all of which is learned from.
+
+    Every step of it is judged in words, which must not speak of a reference. There is no such check where the
+    student's own steps, which a trace repeats, speak of one.
+    """
+    if "<evaluate" not in critique.raw.lower() or _LEAK.search(solution.raw):
+        return ()
+    return (_no_leak(problem, critique.raw, "trace_leak"),)
+
+
+def inspect_arithmetic(critique: Critique) -> tuple[Inspection, ...]:
+    """The check ``arithmetic`` of a critique that has a correction: every equation in that holds.
+
+    It stands apart from ``inspect_critique``, for a student that reviews itself may well slip in a correction
+    and still be worth following; a teacher's is learned from.
+    """
+    if not critique.readable or critique.step is None or not critique.correction.strip():
+        return ()
+    return (_holds("The corrected step", critique.correction),)
+
+
+def inspect_template(problem: Problem, template: Solution | None) -> tuple[Inspection, ...]:
+    """Checks a teacher's own hierarchical solution by rules; no model is asked.
+
+    Args:
+        problem: The problem, whose own words never count as a leak.
+        template: The solution, None where the teacher's reply could not be read.
+
+    Returns:
+        ``readable`` (it has steps in tags and an answer) and, where it is: ``layout`` (well-formed once it is
+        written in the strict form), ``leak`` and ``arithmetic`` (every equation of its steps holds).
+    """
+    return tuple(_template_checks(problem, template))
+
+
+def inspect_answer(verdict: Verdict, answer: str | None) -> tuple[Inspection, ...]:
+    """The check ``answer`` of a text that states one; none where it cannot be compared with the true one."""
+    if verdict.status == "unscored":
+        return ()
+    stated = f"It comes to the answer {_shown(answer)}" if answer else "It states no answer"
+    return (_check("answer", verdict.correct, f"{stated}, which is not the true one."),)
+
+
 def speaks_of_reference(problem: Problem, text: str) -> bool:
     """Whether a text speaks of a reference solution in words that the problem itself does not use."""
     asked = {_folded(phrase) for phrase in _LEAK.findall(problem.question)}
     return any(_folded(phrase) not in asked for phrase in _LEAK.findall(text))
 
 
-def failed_notes(inspections: tuple[Inspection, ...]) -> str:
+def failed_checks(inspections: Iterable[Inspection]) -> list[str]:
+    """The names of the checks that failed, in order, each once."""
+    return list(dict.fromkeys(one.check for one in inspections if not one.passed))
+
+
+def failed_notes(inspections: Iterable[Inspection]) -> str:
     """The notes of the failed checks, one a line, for a teacher to revise by; "" when all passed."""
     return "\n".join(f"- {one.note}" for one in inspections if not one.passed)
 
@@ -45,8 +97,7 @@ def _checks(problem: Problem, solution: Solution, critique: Critique) -> Iterato
     yield _check("readable", critique.readable, "The reply could not be read.")
     if not critique.readable:
         return
-    leaks = speaks_of_reference(problem, f"{critique.cause}\n{critique.correction}")
-    yield _check("leak", not leaks, "It speaks of a reference that the student never sees.")
+    yield _no_leak(problem, f"{critique.cause}\n{critique.correction}")
     if critique.step is None:
         return
     last = len(solution.steps)
@@ -63,6 +114,34 @@ def _checks(problem: Problem, solution: Solution, critique: Critique) -> Iterato
         yield _check(
             "correction", correction != wrong, "The corrected step repeats the wrong step word for word."
         )
+
+
+def _template_checks(problem: Problem, template: Solution | None) -> Iterator[Inspection]:
+    tagged = template is not None and bool(template.steps) and "<step" in template.raw.lower()
+    note = "No steps between <Step1> and </Step1> tags, or no <Answer>, could be read in it."
+    if template is None or not tagged or template.answer is None:
+        yield _check("readable", False, note)
+        return
+    yield _check("readable", True, note)
+    strict = is_strict(template.raw) or is_strict(format_solution(template))
+    yield _check("layout", strict, "A step is empty, or its tags do not follow the layout.")
+    yield _no_leak(problem, template.raw)
+    steps = (f"{step.text}\n{step.key or ''}" for step in template.steps)
+    yield _holds("A step", "\n".join(steps))
+
+
+def _no_leak(problem: Problem, text: str, check: str = "leak") -> Inspection:
+    note = "It speaks of a reference that the student never sees."
+    return _check(check, not speaks_of_reference(problem, text), note)
+
+
+def _holds(what: str, text: str) -> Inspection:
+    wrong = false_equation(text)
+    return _check("arithmetic", wrong is None, f"{what} says {_shown(wrong)}, which is not so.")
+
+
+def _shown(text: str | None) -> str:
+    return f"'{(text or '')[:_SHOWN]}'"
 
 
 def _check(name: str, passed: bool, note: str) -> Inspection:

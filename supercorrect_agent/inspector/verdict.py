@@ -12,34 +12,44 @@ from supercorrect_agent.teachers.verdict import as_number, in_solution, read_rep
 from supercorrect_agent.types import Critique, Inspection
 
 FIELDS: Final = ("format", "step", "cause", "correction", "answer")
+TEMPLATE_FIELDS: Final = ("format", "step", "answer")
+_STEP: Final = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
 
-VERDICT_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "format_ok": {"type": "boolean"},
-        "first_error_step": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
-        "cause_ok": {"type": "boolean"},
-        "correction_ok": {"type": "boolean"},
-        "answer_ok": {"type": "boolean"},
-        "problems": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "step": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
-                    "field": {"type": "string", "enum": list(FIELDS)},
-                    "note": {"type": "string"},
-                },
-                "required": ["step", "field", "note"],
-                "additionalProperties": False,
-            },
-        },
+
+def _schema(flags: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    """A verdict's schema: in the order in which the prompt asks, every key required and no others."""
+    complaint = {"step": _STEP, "field": {"type": "string", "enum": list(fields)}, "note": {"type": "string"}}
+    items = _object(complaint)
+    return _object({**flags, "problems": {"type": "array", "items": items}})
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+_FLAG: Final = {"type": "boolean"}
+VERDICT_SCHEMA: Final[dict[str, Any]] = _schema(
+    {
+        "format_ok": _FLAG,
+        "first_error_step": _STEP,
+        "cause_ok": _FLAG,
+        "correction_ok": _FLAG,
+        "answer_ok": _FLAG,
     },
-    "required": ["format_ok", "first_error_step", "cause_ok", "correction_ok", "answer_ok", "problems"],
-    "additionalProperties": False,
-}
+    FIELDS,
+)
+TEMPLATE_SCHEMA: Final[dict[str, Any]] = _schema(
+    {"format_ok": _FLAG, "first_error_step": _STEP, "answer_ok": _FLAG}, TEMPLATE_FIELDS
+)
 
 _BADLY_PUT = "The inspector finds the critique badly put."
+_BADLY_LAID_OUT = "The inspector finds the solution badly laid out."
+_WRONG_ANSWER = "The inspector finds the answer wrong."
 _NO_CAUSE = "The inspector finds that the cause does not name what is wrong."
 _WRONG = "The inspector finds the corrected step wrong."
 _LEADS_ELSEWHERE = "The inspector finds that the corrected step does not lead to the true answer."
@@ -96,15 +106,36 @@ def as_checks(reply: InspectorReply, critique: Critique) -> tuple[Inspection, ..
     return tuple(_checks(reply, critique))
 
 
-def _checks(reply: InspectorReply, critique: Critique) -> Iterator[Inspection]:
+def as_template_checks(reply: InspectorReply) -> tuple[Inspection, ...]:
+    """The checks that a verdict on a teacher's own solution amounts to, failing as those of ``as_checks``.
+
+    Returns:
+        ``inspector_format``, ``inspector_step`` (the inspector finds no wrong step) and ``inspector_answer``.
+    """
+    notes, k = _notes(reply, TEMPLATE_FIELDS), reply.first_error_step
+    return (
+        _check("format", reply.format_ok, _BADLY_LAID_OUT, notes),
+        _check("step", k is None, _first_wrong(k), notes),
+        _check("answer", reply.answer_ok, _WRONG_ANSWER, notes),
+    )
+
+
+def _notes(reply: InspectorReply, fields: tuple[str, ...]) -> dict[str, list[str]]:
     notes: dict[str, list[str]] = {}
     for one in reply.problems:
-        field = one.field if one.field in FIELDS else "format"
+        field = one.field if one.field in fields else "format"
         notes.setdefault(field, []).append(" ".join(one.note.split()))
-    k = reply.first_error_step
-    first = "no step wrong" if k is None else f"step {k} wrong first"
+    return notes
+
+
+def _first_wrong(step: int | None) -> str:
+    return f"The inspector finds {'no step wrong' if step is None else f'step {step} wrong first'}."
+
+
+def _checks(reply: InspectorReply, critique: Critique) -> Iterator[Inspection]:
+    notes, k = _notes(reply, FIELDS), reply.first_error_step
     yield _check("format", reply.format_ok, _BADLY_PUT, notes)
-    yield _check("step", k == critique.step, f"The inspector finds {first}.", notes)
+    yield _check("step", k == critique.step, _first_wrong(k), notes)
     if critique.step is not None:
         yield _check("cause", reply.cause_ok, _NO_CAUSE, notes)
         yield _check("correction", reply.correction_ok, _WRONG, notes)

@@ -15,9 +15,10 @@ from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
 from pydantic import ValidationError
 
-from supercorrect_agent.errors import ConfigError, ModelError
+from supercorrect_agent.errors import ConfigError, ModelError, SuperCorrectError
 
 SPEC_FORMS = "local:FOLDER, local:FOLDER+ADAPTER, sandbox, vllm:NAME@URL, openai:NAME or PROVIDER:NAME"
+LOCAL_TYPE = "supercorrect-local"  # what a model in this process calls itself
 SANDBOX_STUDENT = Path(__file__).parent.parent / "sandbox" / "student"
 # For a ChatOpenAI of your own whose server continues a partial assistant message as vLLM does.
 PREFILL_METADATA = {"prefill": "vllm"}
@@ -33,17 +34,24 @@ _TRANSIENT = {
 }
 
 __all__ = [
+    "UnusableReply",
     "can_prefill",
     "continue_message_kwargs",
     "counts_nothing",
     "cut_reply",
     "explain_model_error",
+    "http_status",
     "is_transient",
     "load_chat_model",
     "retries_itself",
     "schema_kwargs",
     "timeout_kwargs",
+    "unusable_reply",
 ]
+
+
+class UnusableReply(ModelError):
+    """A server answered a call with something that is no reply of a chat model: nothing, or a web page."""
 
 
 def load_chat_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
@@ -55,8 +63,8 @@ def load_chat_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
     Args:
         spec: ``"local:FOLDER"`` or ``"local:FOLDER+ADAPTER"`` (a LoRA adapter) runs in this process,
             and so does ``"sandbox"``, the packaged student. ``"vllm:NAME@URL"`` is a model behind an
-            OpenAI-compatible server. ``"openai:NAME"`` and every other ``"PROVIDER:NAME"`` go to
-            LangChain's ``init_chat_model``.
+            OpenAI-compatible server, ``"vllm:NAME@URL,URL"`` behind several that share the calls.
+            ``"openai:NAME"`` and every other ``"PROVIDER:NAME"`` go to LangChain's ``init_chat_model``.
         **kwargs: Fields of the model, for instance ``temperature`` and ``max_tokens``.
 
     Raises:
@@ -84,7 +92,7 @@ def load_chat_model(spec: str | BaseChatModel, **kwargs: Any) -> BaseChatModel:
 
 def can_prefill(model: BaseChatModel) -> bool:
     """Whether the model continues a last, partial assistant message instead of answering it."""
-    return model._llm_type == "supercorrect-local" or _is_vllm(model)
+    return model._llm_type == LOCAL_TYPE or _is_vllm(model)
 
 
 def continue_message_kwargs(model: BaseChatModel) -> dict[str, Any]:
@@ -144,12 +152,30 @@ def retries_itself(model: BaseChatModel) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Whether a call may succeed a moment later: the connection, the load or the server was at fault."""
-    if isinstance(error, ConnectionError | TimeoutError) or _http_status(error) in _BUSY:
+    if isinstance(error, ConnectionError | TimeoutError) or http_status(error) in _BUSY:
         return True
     return not _kinds(error).isdisjoint(_TRANSIENT)
 
 
-def _http_status(error: BaseException) -> int | None:
+def unusable_reply(error: Exception, model: BaseChatModel) -> Exception:
+    """What a failed call of an OpenAI-compatible server means where its client stumbled over the reply.
+
+    The client reads an empty body, another document or a completion without choices as if it were one, and
+    fails in its own code. Any other error comes back as it is.
+    """
+    stumbled = isinstance(error, ValueError | TypeError | LookupError | AttributeError)
+    served = "langchain_openai" in _origins(type(model))
+    if not (stumbled and served) or isinstance(error, SuperCorrectError):
+        return error
+    name, url = _name_and_url(model)
+    reason = (str(error).strip() or "no reason given").splitlines()[0][:200]
+    return UnusableReply(
+        f"The server at {url} answered for '{name}' with something that is no chat completion "
+        f"({type(error).__name__}: {reason}). Look at what stands between, such as a proxy."
+    )
+
+
+def http_status(error: BaseException) -> int | None:
     """The status a server refused a call with, as the clients of most providers say it."""
     found = getattr(error, "status_code", None) or getattr(
         getattr(error, "response", None), "status_code", None
@@ -227,26 +253,32 @@ def _load_local(name: str, kwargs: dict[str, Any]) -> BaseChatModel:
 
 
 def _load_vllm(name: str, kwargs: dict[str, Any]) -> BaseChatModel:
-    from langchain_openai import ChatOpenAI
+    from supercorrect_agent.models.connections import http_clients
+    from supercorrect_agent.models.served import ServedChatModel
+    from supercorrect_agent.models.spread import SpreadChatModel
 
-    model, at, url = name.rpartition("@")
-    parts = urlsplit(url)
-    if not (at and model and parts.scheme in ("http", "https") and parts.netloc):
+    model, at, listed = name.rpartition("@")
+    urls = [url.strip() for url in listed.split(",")]
+    parts = [urlsplit(url) for url in urls]
+    if not (at and model and all(each.scheme in ("http", "https") and each.netloc for each in parts)):
         raise ModelError(
             f"'vllm:{name}' names no server. Write vllm:NAME@URL, for instance "
-            "vllm:my-model@http://127.0.0.1:8000."
+            "vllm:my-model@http://127.0.0.1:8000, or several with a comma between their URLs."
         )
-    base = url.rstrip("/")
-    settings = {
-        "base_url": base if base.endswith("/v1") else f"{base}/v1",
+    settings: dict[str, Any] = {
         "api_key": "none",  # the client insists on a key, a server started without one ignores it
         "stream_usage": True,  # off by default for other servers than OpenAI's, which would count no tokens
         "max_retries": 0,
-        # a connection that is kept belongs to its event loop, and fails in the next `asyncio.run`
-        "default_headers": {"Connection": "close"},
+        "metadata": {**PREFILL_METADATA, **kwargs.pop("metadata", {})},
     }
-    metadata = {**PREFILL_METADATA, **kwargs.pop("metadata", {})}
-    return ChatOpenAI(model=model, metadata=metadata, **{**settings, **kwargs})
+    if not kwargs.keys() & {"http_client", "http_async_client", "openai_proxy"}:
+        settings |= http_clients()
+    settings |= kwargs
+    bases = [url.rstrip("/").removesuffix("/v1") + "/v1" for url in urls]
+    servers = [ServedChatModel(model=model, **{"base_url": base, **settings}) for base in bases]
+    if len(servers) == 1:
+        return servers[0]
+    return SpreadChatModel(model=model, servers=servers, **{"base_url": bases[0], **settings})
 
 
 def _load_from_provider(spec: str, provider: str, kwargs: dict[str, Any]) -> BaseChatModel:

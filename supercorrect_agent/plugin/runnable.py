@@ -13,9 +13,10 @@ from langchain_core.runnables import Runnable, RunnableLambda
 
 from supercorrect_agent.errors import ConfigError, ModelError
 from supercorrect_agent.graph import CompiledSolveGraph, create_supercorrect_graph
+from supercorrect_agent.inspector.asking import InspectorSpec
 from supercorrect_agent.models import load_chat_model
 from supercorrect_agent.plugin.messages import last_question
-from supercorrect_agent.solver import InspectorSpec, SolutionCheck
+from supercorrect_agent.solver import SolutionCheck
 from supercorrect_agent.state import CorrectionConfig
 from supercorrect_agent.teachers import Teacher
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from supercorrect_agent.gate import UNCHECKED
 from supercorrect_agent.graph import create_supercorrect_graph
-from supercorrect_agent.solver import InspectorSpec, SolutionCheck
+from supercorrect_agent.inspector.asking import InspectorSpec
+from supercorrect_agent.solver import SolutionCheck
 from supercorrect_agent.state import CorrectionConfig
 from supercorrect_agent.teachers import Teacher
 

@@ -53,6 +53,8 @@ class HeldOut:
 
     def find(self, question: str) -> str | None:
         """The name of the set that has the question or so many words of it, or None."""
+        if not self._whole:
+            return None
         number = self._whole.get(hash(fold_question(question)))
         if number is None:
             number = next((self._runs[run] for run in self._runs_of(question) if run in self._runs), None)
@@ -170,6 +172,8 @@ def fold_question(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Lower case; accents, full-width and raised characters as the plain ones."""
+    if text.isascii():  # nearly every question, at a tenth of the time
+        return text.lower()
     if text.isascii():
         return text.lower()
     folded = unicodedata.normalize("NFKD", text).casefold()

@@ -13,6 +13,8 @@ from supercorrect_agent.types import Call, Critique, Problem, Solution
 if TYPE_CHECKING:
     from supercorrect_agent.prompts import PromptSet
 
+SAME_MODEL = "same_model_grounded"
+
 Critiqued = tuple[Critique, tuple[Call, ...]]
 Written = tuple[Solution | None, tuple[Call, ...]]
 
@@ -77,22 +79,56 @@ class RevisingTeacher(Teacher, Protocol):
     ) -> Critiqued: ...
 
 
-def as_teacher(spec: str | BaseChatModel | Teacher, prompts: PromptSet | None = None) -> Teacher:
+@runtime_checkable
+class RevisingWriter(Teacher, Protocol):
+    """A teacher that can write a hierarchical solution again, given an inspector's notes on it."""
+
+    def revise_solution(
+        self, problem: Problem, earlier: Solution | None, notes: str, config: RunnableConfig | None = None
+    ) -> Written: ...
+
+    async def arevise_solution(
+        self, problem: Problem, earlier: Solution | None, notes: str, config: RunnableConfig | None = None
+    ) -> Written: ...
+
+
+def as_teacher(
+    spec: str | BaseChatModel | Teacher,
+    prompts: PromptSet | None = None,
+    *,
+    student: BaseChatModel | None = None,
+) -> Teacher:
     """Makes a teacher of whatever a role may be given as.
 
     Args:
         spec: A teacher (returned as it is), a chat model, ``"sandbox"`` for the symbolic teacher of the
-            sandbox, or any other string that ``load_chat_model`` takes.
+            sandbox, ``"reference"`` for the rules over a reference solution, ``"same_model_grounded"`` for
+            the student's own model with the reference before it, or any other string that
+            ``load_chat_model`` takes.
         prompts: The prompts of an LLM teacher; the default ones if None.
+        student: The student's model, for ``"same_model_grounded"``.
 
     Raises:
-        ConfigError: ``spec`` is none of these.
+        ConfigError: ``spec`` is none of these, or the student's model is asked for where there is none.
         ModelError: The named model cannot be loaded.
     """
+    if spec == SAME_MODEL:
+        from supercorrect_agent.teachers.llm import same_model_grounded
+
+        if student is None:
+            raise ConfigError(
+                f"`teacher='{SAME_MODEL}'` is the student with the reference before it, and there is none "
+                "here. Use it in `create_collecting_graph`; where a student solves, pass `teacher=None`."
+            )
+        return same_model_grounded(student, prompts)
     if spec == "sandbox":
         from supercorrect_agent.sandbox.teacher import SandboxTeacher
 
         return SandboxTeacher()
+    if spec == "reference":
+        from supercorrect_agent.teachers.reference import ReferenceTeacher
+
+        return ReferenceTeacher()
     if isinstance(spec, str | BaseChatModel):
         from supercorrect_agent.models import load_chat_model
         from supercorrect_agent.teachers.llm import LLMTeacher

@@ -1,0 +1,80 @@
+"""Whether the equations of a text hold, as far as that is certain: a doubtful one is not called false.
+
+A false alarm costs a right correction, a missed error costs nothing that later checks would not find. So only
+an equation is judged of which every character was understood: numbers, signs and units, with a plain number
+on one side of its "=", and nothing before or behind it that might belong to it.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from supercorrect_agent.teachers.reference.expressions import Equation, Side, first_false, read_equations
+
+_READ_LIMIT = 20_000  # characters of a text whose equations are read
+_NEAR = 40  # characters before an equation that may belong to it
+_FRACTION = re.compile(r"\\[dt]?frac\s?\{\d{1,9}\}\s?\{\d{1,9}\}")
+_KNOWN_COMMAND = re.compile(r"\\(?:times|cdot|div)\b|\\[$]|\\text\s?\{[A-Za-z ]{0,30}\}")
+_DOUBTFUL = re.compile(
+    r"[\\{}&_!?|<>\[\]~]"  # LaTeX that is left: roots, sets, factorials
+    r"|(?<![A-Za-z])[b-wyzB-Z](?![A-Za-z])"  # an unknown; "x" stands between numbers, too
+    r"|\d(?:[A-Z]|[a-z](?![a-z]))"
+    r"|/\s{0,3}\d{1,12}\s{0,3}%"
+    r"|\d\s{0,2}-\s{0,2}\d{1,12}\s{0,2}-"  # a ratio, a date, a score
+    r"|\d:\d"
+)
+_UNKNOWN_X = re.compile(r"(?<![A-Za-z\d ])x|x(?![A-Za-z\d $(])|\bx\s*=|=\s*x\b")
+_MONEY = re.compile(r"(?:\\?[$£€])+\Z")
+_SIGNS = r"[-+*/^{\[\\_|&%~\u00d7\u00b7\u00f7\u2212\u2013\u221a]"
+_BEFORE = re.compile(rf"(?:{_SIGNS}|[)}}\]])[ \t]*\Z|[A-Za-z(.,:]\Z|\d[ \t]*\Z")
+_ALONE = re.compile(r"(?:\A|[\n.;:>])[ \t]*\Z")
+_OTHER_UNIT = r"[Rr](?:emainder|est)?(?:\b|\d)|mod\b|cents?\b|percent\b"
+_BEHIND = re.compile(rf"[ \t]*(?:{_SIGNS}|!|\d|{_OTHER_UNIT})|[A-Za-z(}}\])]|,\\")
+
+
+def false_equation(text: str) -> str | None:
+    """The first equation of a text that certainly does not hold, as written; None where there is none.
+
+    A result that is rounded is right. An unknown, a root, a remainder or anything else that is more than
+    numbers, signs and units makes no equation false.
+
+    Args:
+        text: The text; its first 20,000 characters are looked at.
+    """
+    text = text[:_READ_LIMIT]
+    for equation in read_equations(text):
+        for left, right in pairwise(equation.sides):
+            pair = Equation((left, right), equation.approximate)
+            if first_false(pair) is not None and _is_certain(text, left, right):
+                return " ".join(text[left.start : right.end].split())
+    return None
+
+
+def _is_certain(text: str, left: Side, right: Side) -> bool:
+    """Whether two sides were understood to the last character, and are all that is there."""
+    if left.computed == right.computed or "=" not in text[left.end : right.start]:
+        return False
+    whole = text[left.start : right.end]
+    if "cent" in whole and ("$" in whole or text[: left.start].endswith("$")):
+        return False  # two units of money
+    written = _KNOWN_COMMAND.sub(" ", _FRACTION.sub("0", whole))
+    if _DOUBTFUL.search(written) or _UNKNOWN_X.search(written):
+        return False
+    if any(not _is_balanced(text[one.start : one.end]) for one in (left, right)):
+        return False
+    before, behind = _MONEY.sub(" ", text[max(0, left.start - _NEAR) : left.start]), text[right.end :][:_NEAR]
+    if before.endswith("(") and behind.startswith(")"):  # a remark in brackets
+        before, behind = before[:-1], behind[1:]
+    if not left.computed and not (_ALONE.search(before) and text[left.start].isdigit()):
+        return False  # "Third = 7 + 5", and "3 * 1 = 3*3 + 4*1" of a problem that defines a sign of its own
+    return not _BEFORE.search(before) and not _BEHIND.match(behind)
+
+
+def _is_balanced(written: str) -> bool:
+    depth = 0
+    for sign in written:
+        depth += (sign == "(") - (sign == ")")
+        if depth < 0:
+            return False
+    return not depth

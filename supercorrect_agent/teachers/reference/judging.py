@@ -1,0 +1,62 @@
+"""The verdict on a word problem's solution: the evidence for each step weighed, the finding explained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+from supercorrect_agent.teachers.reference.evidence import Features, gather
+from supercorrect_agent.teachers.reference.explaining import explain
+from supercorrect_agent.teachers.reference.finding import Finding
+from supercorrect_agent.teachers.reference.formulas import Formulas
+from supercorrect_agent.teachers.reference.knowledge import Knowledge, build_knowledge
+from supercorrect_agent.teachers.reference.reading import Reading, read_steps
+from supercorrect_agent.teachers.reference.weights import WEIGHTS
+from supercorrect_agent.types import Problem
+
+MAX_STEPS = 200
+"""Steps that are judged; a solution with more is judged by its first ones."""
+
+
+def find_error(problem: Problem, steps: Sequence[str], answer: str | None) -> Finding | None:
+    """The first wrong step of a solution to a word problem, or None where its answer is right.
+
+    Args:
+        problem: The problem with its answer, its reference solution, or both.
+        steps: The texts of the solution's steps.
+        answer: The final answer as stated; None reads it from the last steps.
+    """
+    known = build_knowledge(problem.question, problem.reference_solution or "", problem.answer)
+    reading = read_steps(steps[:MAX_STEPS], answer)
+    if not steps or is_right(reading, known):
+        return None
+    formulas = Formulas(reading, known)
+    slip = next((one.step for one in reading.computed if one.slip), None)
+    if slip is not None and not known.works:
+        return explain(formulas, slip, 1.0)
+    scores = [weigh(features) for features in gather(formulas)]
+    best = max(range(len(scores)), key=lambda step: (scores[step], -step))
+    return explain(formulas, best, _share(scores, best))
+
+
+def is_right(reading: Reading, known: Knowledge) -> bool:
+    """Whether the answer is the true one: the same number, or the same once rounded or as a percentage."""
+    mine, true = reading.answer, known.answer
+    if mine is None or true is None:
+        return False
+    if mine == true:
+        return True
+    if true.denominator > 1 and mine == true * 100:
+        return "%" in reading.texts[-1]
+    return (mine.denominator > 1 or true.denominator > 1) and abs(mine - true) < Fraction(1, 100)
+
+
+def weigh(features: Features) -> float:
+    """The sum of what speaks for and against a step."""
+    return sum(WEIGHTS[name] * value for name, value in features.items() if name in WEIGHTS)
+
+
+def _share(scores: list[float], best: int) -> float:
+    top = scores[best]
+    return round(1 / sum(math.exp(score - top) for score in scores), 3)
