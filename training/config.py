@@ -65,6 +65,9 @@ class CollectionConfig(StageConfig):
     mapping: str = Field(default="auto", description="columns of the problems: auto, gsm8k or math")
     n: int | None = Field(default=None, ge=1, description="number of problems; none takes a whole file")
     split: str = Field(default="train", description="split of a file's problems without one of their own")
+    holdout: int | None = Field(
+        default=None, ge=1, description="so many rows at the end of a file are its split `dev`"
+    )
     part: str = Field(
         default="1/1",
         pattern=r"^[1-9]\d*/[1-9]\d*$",
@@ -85,9 +88,10 @@ class CollectionConfig(StageConfig):
     )
     adapter: Path | None = Field(default=None, description="LoRA adapter folder on top of a local student")
     teacher: str = Field(
-        default="sandbox",
+        default="auto",
         description="sandbox, reference (rules over the reference solution), same_model_grounded (the "
-        "student's model, which sees the reference), or a model as for --student",
+        "student's model, which sees the reference), or a model as for --student; auto: sandbox for its own "
+        "problems, else reference",
     )
     inspector: str | None = Field(
         default=None, description="model that inspects the teacher's work after the rules; none: rules alone"
@@ -176,6 +180,14 @@ class CollectionConfig(StageConfig):
     @classmethod
     def _a_path_unless_an_address(cls, value: Path | str) -> Path | str:
         return value if "://" in str(value) else Path(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fitting_teacher(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("teacher", "auto") != "auto":
+            return values
+        source = str(values.get("problems", "sandbox:train"))
+        return {**values, "teacher": "sandbox" if source.startswith("sandbox:") else "reference"}
 
     @model_validator(mode="after")
     def _limits_make_sense(self) -> CollectionConfig:
@@ -390,6 +402,9 @@ class EvaluationConfig(StageConfig):
     style: Style = Field(default="hierarchical", description="plain solves with the plain prompt")
     problems: str = Field(
         default="sandbox:test", description="a file, a data set, sample:NAME or sandbox:SPLIT"
+    )
+    holdout: int | None = Field(
+        default=None, ge=1, description="only so many rows at the end of the file, its split `dev`"
     )
     n: int | None = Field(default=200, ge=1, description="number of problems; none takes a whole file")
     arms: tuple[Arm, ...] = Field(

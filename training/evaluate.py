@@ -64,7 +64,13 @@ def run_evaluate(config: EvaluationConfig, *, say: Say = print_line) -> dict[str
         SuperCorrectError: Problems or models are unusable, or no run succeeds at all.
     """
     make_folder(config.output.parent, argument="output")
-    problems = load_problems(config.problems, n=config.n, seed=config.seed, split="test")
+    problems = load_problems(
+        config.problems,
+        n=config.n,
+        seed=config.seed,
+        split="dev" if config.holdout else "test",
+        holdout=config.holdout,
+    )
     pace = Pace()
     arms = asyncio.run(_run_arms(config, problems, say))
     report: dict[str, Any] = {

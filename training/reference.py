@@ -42,8 +42,9 @@ class CheckReference(TrainerCallback):  # type: ignore[misc]
         else:
             reference = trainer.compute_ref_log_probs(trainer.ref_model or model, batch)
         model.train(training)
+        rough = args.bf16 or args.fp16 or any(weights.element_size() < 4 for weights in model.parameters())
         for side, own, other in zip(("chosen", "rejected"), policy, reference, strict=True):
-            compare(side, own.tolist(), other.tolist(), rough=args.bf16 or args.fp16)
+            compare(side, own.tolist(), other.tolist(), rough=rough)
 
 
 def log_probabilities(model: Any, batch: dict[str, Any]) -> Any:

