@@ -22,6 +22,7 @@ _COMMON: Final = frozenset((
 ))  # fmt: skip
 _MAX_NUMBERS: Final = 20
 _MAX_PLACES: Final = 10
+_MAX_WORKS: Final = 60
 _NEAR: Final = 40
 
 
@@ -37,7 +38,7 @@ def matched(values: Collection[Fraction], step: str, known: Knowledge) -> float:
 
     0 where the step does not come to a value of that sentence. Words that many sentences share count less.
     """
-    lines = {work.sentence: content_words(work.sentence) for work in known.works}
+    lines = {work.sentence: content_words(work.sentence) for work in known.works[:_MAX_WORKS]}
     counts = Counter(word for words in lines.values() for word in words)
 
     def weight(words: Iterable[str]) -> float:
