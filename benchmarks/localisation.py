@@ -3,7 +3,8 @@
     python benchmarks/localisation.py labelled.jsonl ... [--problems problems.jsonl] [--output found.json]
 
 Labelled JSON Lines hold ``question`` (or ``problem``), ``answer``, ``reference_solution`` (or ``solution``),
-``steps`` and ``first_error_step`` (or ``label``): the first wrong step from 0, -1 where all are right. F1 is
+``steps`` and ``first_error_step`` (or ``label``): the first wrong step from 0, -1 where all are right. A
+reference is lines of arithmetic, as GSM8K has them, or LaTeX prose that boxes its answer, as MATH does. F1 is
 the harmonic mean of the two accuracies, as ProcessBench (arXiv 2412.06559) has it. ``--problems``
 (``question``, ``answer``, ``solution``) makes a right and a wrong solution of each, so that no labels are
 needed. Intervals are Wilson's, at 95%. No model is called.
@@ -41,14 +42,14 @@ class Labelled(NamedTuple):
 
 
 def solution_of(steps: Sequence[str]) -> Solution:
-    """A solution whose steps are exactly these texts; its answer is the one that the last step states."""
+    """A solution whose steps are exactly these texts; its answer is the boxed one, else the last number."""
     raw, parts = "", []
     for index, text in enumerate(steps, 1):
         start = len(raw)
         raw += text
         parts.append(Step(index=index, text=text, start=start, end=len(raw)))
         raw += "\n\n"
-    return Solution(steps=tuple(parts), raw=raw, answer=extract_answer(steps[-1])[0] if steps else None)
+    return Solution(steps=tuple(parts), raw=raw, answer=extract_answer(raw)[0] if steps else None)
 
 
 def read_labelled(path: Path) -> Iterator[Labelled]:

@@ -57,6 +57,27 @@ def test_both_spellings_of_labelled_solutions_are_measured(tmp_path: Path) -> No
     assert found["within_one"]["accuracy"] == 1.0
 
 
+def test_latex_is_measured_too_and_needs_no_answer_beside_the_boxed_one(tmp_path: Path) -> None:
+    common: dict[str, object] = {
+        "problem": r"If $3x + 5 = 26$, what is $x^2$?",
+        "solution": r"We subtract $5$ and get $3x = 21$, so $x = 7$. Then $x^2 = \boxed{49}$.",
+    }
+    wrong = [r"From $3x + 5 = 26$ we get $3x = 21$.", r"Thus $x = 21 - 3 = 18$.", r"So $x^2 = \boxed{324}$."]
+    right = [
+        r"From $3x + 5 = 26$ we get $3x = 21$.",
+        r"Thus $x = 7$ and $x^2 = \boxed{49}$.",
+        "It took 3 lines.",
+    ]
+    path = write(
+        tmp_path / "math.jsonl",
+        {**common, "steps": wrong, "label": 1},
+        {**common, "steps": right, "label": -1},
+    )
+    found = measure(read_labelled(path), as_teacher("reference"))
+    assert (found["wrong"]["n"], found["wrong"]["accuracy"]) == (1, 1.0)
+    assert (found["right"]["n"], found["right"]["accuracy"]) == (1, 1.0)
+
+
 @pytest.mark.parametrize("row", [{"question": "?"}, {"problem": "?", "steps": ["a"], "label": 1}])
 def test_a_broken_line_is_named(tmp_path: Path, row: dict[str, object]) -> None:
     with pytest.raises(DataError, match="line 1"):

@@ -1,9 +1,10 @@
-"""Equations with an unknown: whether their root is a value that the problem can have."""
+"""Equations with an unknown: whether their root, or what they say at the true one, can be in the problem."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Final
 
 from supercorrect_agent.teachers.reference.knowledge import Knowledge
 from supercorrect_agent.teachers.reference.nodes import (
@@ -17,6 +18,9 @@ from supercorrect_agent.teachers.reference.nodes import (
 )
 from supercorrect_agent.teachers.reference.reading import Reading
 
+_MAX_TRIED: Final = 200
+_MAX_FORMS: Final = 40
+
 
 def first_false_root(reading: Reading, known: Knowledge) -> int | None:
     """The first step (from 0) with a linear equation in one unknown whose root the reference cannot have."""
@@ -25,6 +29,55 @@ def first_false_root(reading: Reading, known: Knowledge) -> int | None:
         if any(not known.knows(root) for root in roots):
             return number
     return None
+
+
+def first_failure(reading: Reading, known: Knowledge) -> int | None:
+    """The first step (from 0) that says of the one unknown what does not hold at its true value.
+
+    That value is the one of the reference at which most expressions come to a quantity of the reference; None
+    also where there is no unknown, more than one, or no such value.
+    """
+    sides = [side.node for step in reading.equations for equation in step for side in equation.sides]
+    names = {name for node in sides for name in _letters(node)}
+    forms = list(dict.fromkeys(node for node in sides if not isinstance(node, Name) and _letters(node)))
+    if len(names) != 1:
+        return None
+    name, quantities = names.pop(), known.results | known.given
+    tried = [*sorted(known.results), *sorted(known.derived - known.results)][:_MAX_TRIED]
+    fits = {
+        value: sum(evaluate(node, {name: value}) in quantities for node in forms[:_MAX_FORMS])
+        - Fraction(value not in known.results, 2)
+        for value in tried
+    }
+    best = max(fits, key=lambda value: fits[value], default=None)
+    if best is None or fits[best] <= 0:
+        return None
+    at = {name: best}
+    for step, equations in enumerate(reading.equations):
+        if any(_fails(equation, at, known) for equation in equations):
+            return step
+    return None
+
+
+def _fails(equation: Equation, at: dict[str, Fraction], known: Knowledge) -> bool:
+    """Whether the sides differ at the value of the unknown, or come to no quantity of the problem."""
+    nodes = [side.node for side in equation.sides]
+    values = [value for node in nodes if (value := evaluate(node, at)) is not None]
+    if not values or not any(_letters(node) for node in nodes):
+        return False
+    if len(set(values)) > 1:
+        return True
+    forms = any(_letters(node) and not isinstance(node, Name) for node in nodes)
+    return forms and not any(known.knows(value) for value in (values[0], values[0] * 100, values[0] / 100))
+
+
+def _letters(node: Node) -> set[str]:
+    """The unknowns of an expression that are single letters."""
+    return {
+        leaf.text
+        for leaf in leaves(node)
+        if isinstance(leaf, Name) and len(leaf.text) == 1 and leaf.text.isalpha()
+    }
 
 
 def roots_of(equation: Equation) -> Iterator[Fraction]:

@@ -9,10 +9,11 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Final
 
-from supercorrect_agent.teachers.reference.algebra import first_false_root
+from supercorrect_agent.teachers.reference.algebra import first_failure, first_false_root
 from supercorrect_agent.teachers.reference.formulas import Formulas
 from supercorrect_agent.teachers.reference.knowledge import COMMON, Knowledge
-from supercorrect_agent.teachers.reference.lexicon import misquoted, said_of
+from supercorrect_agent.teachers.reference.leading import first_stray
+from supercorrect_agent.teachers.reference.lexicon import matched, misquoted
 from supercorrect_agent.teachers.reference.nodes import Node, numbers_of
 from supercorrect_agent.teachers.reference.reading import Reading
 
@@ -46,8 +47,8 @@ class _Scene:
         features |= {
             "past_answer": float(number == self.past_answer),
             "result_later": float(self._result_later(number, own)),
-            "new_final": float(not own and number == self.new_final),
             "bare": float(number == len(reading.texts) - 1 and _is_bare(reading.texts[number])),
+            "many_none": float(sum(step < number for step in self.none_steps) > 1),
             "first": float(number == 0),
             "pos": number / max(1, len(reading.texts) - 1),
         }
@@ -78,7 +79,15 @@ class _Scene:
             "edit": self._first(lambda i: i in formulas.edits),
             "slip": self._first(lambda i: self.reading.computed[i].slip),
             "alg": first_false_root(self.reading, self.known),
+            "trial": first_failure(self.reading, self.known),
+            "stray": first_stray(formulas),
         }
+
+    @cached_property
+    def none_steps(self) -> frozenset[int]:
+        """The steps with a computation that is no formula of the reference."""
+        pairs = zip(self.reading.computed, self.formulas.standing, strict=True)
+        return frozenset(one.step for one, standing in pairs if standing == "none")
 
     @cached_property
     def past_answer(self) -> int | None:
@@ -91,12 +100,6 @@ class _Scene:
         if at is None:
             return None
         return next((number for number in range(at + 1, len(reading.texts)) if self.groups[number]), at + 1)
-
-    @cached_property
-    def new_final(self) -> int | None:
-        """The first step that has the final answer, wherever it comes from."""
-        holds = (any(one.value == self.reading.answer for one in numbers) for numbers in self.reading.numbers)
-        return next((number for number, found in enumerate(holds) if found), None)
 
     def _first(self, holds: Callable[[int], bool]) -> int | None:
         return next((one.step for index, one in enumerate(self.reading.computed) if holds(index)), None)
@@ -117,7 +120,6 @@ class _Scene:
         return {
             "all_result": float(bool(own) and set(standing) == {"result"}),
             "has_derived": float("derived" in standing),
-            "none_anc": float(any(formulas.standing[i] == "none" and i in hangs for i in own)),
             "final_inputs_good": float(last in own and all(formulas.good(i) for i in others)),
             "need_result": float("result" in needs),
             "need_derived": float("derived" in needs),
@@ -131,11 +133,11 @@ class _Scene:
     def _words(self, number: int, own: list[int]) -> Features:
         reading, known = self.reading, self.known
         text, numbers = reading.texts[number], reading.numbers[number]
-        results = [reading.computed[i].stated for i in own if self.formulas.standing[i] == "result"]
+        stated = {reading.computed[i].stated for i in own}
         sourced = known.given | COMMON | self.produced | self._own_values(own)
         unsourced = any(one.value not in sourced and not known.knows(one.value) for one in numbers)
         return {
-            "label_overlap": max((said_of(value, text, known) for value in results), default=0.0),
+            "matched": matched(stated, text, known),
             "misquote": misquoted(text, numbers, known.question),
             "unsourced": float(unsourced),
         }

@@ -30,12 +30,14 @@ def explain(formulas: Formulas, step: int, confidence: float) -> Finding:
     reading = formulas.reading
     slip = next((one for one in reading.computed if one.step == step and one.slip), None)
     if slip is not None:
-        return _slip(reading, slip, step, confidence)
+        return explain_slip(reading, slip, confidence)
     place = _Place(formulas, step)
     return Finding(step + 1, place.kind, place.cause, place.correction, confidence)
 
 
-def _slip(reading: Reading, slip: Computed, step: int, confidence: float) -> Finding:
+def explain_slip(reading: Reading, slip: Computed, confidence: float) -> Finding:
+    """The finding for a computation whose stated value is not what it is worth."""
+    step = slip.step
     text = reading.texts[step]
     pair = first_false(slip.equation)
     expression = tidy(text[slip.side.start : slip.side.end])

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from supercorrect_agent.teachers.reference.evidence import Features, gather
-from supercorrect_agent.teachers.reference.explaining import explain
+from supercorrect_agent.teachers.reference.explaining import explain, explain_slip
+from supercorrect_agent.teachers.reference.falsehoods import certain_falsehood
 from supercorrect_agent.teachers.reference.finding import Finding
 from supercorrect_agent.teachers.reference.formulas import Formulas
 from supercorrect_agent.teachers.reference.knowledge import Knowledge, build_knowledge
@@ -20,7 +21,9 @@ MAX_STEPS = 200
 
 
 def find_error(problem: Problem, steps: Sequence[str], answer: str | None) -> Finding | None:
-    """The first wrong step of a solution to a word problem, or None where its answer is right.
+    """The first wrong step of a solution to a word problem, or None where there is none.
+
+    Where the answer is right, only an equation that is false beyond doubt counts as an error.
 
     Args:
         problem: The problem with its answer, its reference solution, or both.
@@ -29,8 +32,11 @@ def find_error(problem: Problem, steps: Sequence[str], answer: str | None) -> Fi
     """
     known = build_knowledge(problem.question, problem.reference_solution or "", problem.answer)
     reading = read_steps(steps[:MAX_STEPS], answer)
-    if not steps or is_right(reading, known):
+    if not steps:
         return None
+    if is_right(reading, known):
+        false = certain_falsehood(reading)
+        return None if false is None else explain_slip(reading, false, 1.0)
     formulas = Formulas(reading, known)
     slip = next((one.step for one in reading.computed if one.slip), None)
     if slip is not None and not known.works:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final
@@ -20,6 +22,7 @@ _COMMON: Final = frozenset((
 ))  # fmt: skip
 _MAX_NUMBERS: Final = 20
 _MAX_PLACES: Final = 10
+_MAX_WORKS: Final = 60
 _NEAR: Final = 40
 
 
@@ -30,15 +33,25 @@ def content_words(text: str) -> frozenset[str]:
     return frozenset(words) - _COMMON
 
 
-def said_of(value: Fraction, step: str, known: Knowledge) -> float:
-    """The share of a step's words that the reference uses where it comes to the same value."""
+def matched(values: Collection[Fraction], step: str, known: Knowledge) -> float:
+    """How alike in words a step and the sentence of the reference nearest to it are, from 0 to 1.
+
+    0 where the step does not come to a value of that sentence. Words that many sentences share count less.
+    """
+    lines = {work.sentence: content_words(work.sentence) for work in known.works[:_MAX_WORKS]}
+    counts = Counter(word for words in lines.values() for word in words)
+
+    def weight(words: Iterable[str]) -> float:
+        return sum(1 / max(1, counts[word]) for word in words)
+
     own = content_words(step)
-    shares = [
-        len(own & content_words(work.sentence)) / len(own)
-        for work in known.works
-        if work.value == value and own
-    ]
-    return max(shares, default=0.0)
+    alike = {
+        sentence: weight(own & words) / (math.sqrt(weight(own) * weight(words)) or 1.0)
+        for sentence, words in lines.items()
+    }
+    best = max(alike, key=lambda sentence: alike[sentence], default=None)
+    hit = any(work.sentence == best and work.value in values for work in known.works)
+    return alike[best] if hit and best is not None else 0.0
 
 
 def misquoted(step: str, numbers: Sequence[Number], question: str) -> float:
