@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 MAX_DIGITS: Final = 40
@@ -71,6 +72,10 @@ _FRACTION_WORD = re.compile(
 )
 
 
+_WORDS = 4096
+"""So many words are remembered: prose repeats itself."""
+
+
 class Token(NamedTuple):
     """A piece of a text. ``kind`` is ``num``, ``word``, ``stop``, ``frac`` or the sign itself."""
 
@@ -87,6 +92,7 @@ def read_tokens(text: str) -> list[Token]:
     return _resolve(raw, text)
 
 
+@lru_cache(maxsize=_WORDS)
 def word_value(word: str) -> Fraction | None:
     """The value of a number word or of a fraction's word ("three", "twenty-five", "half", "two-thirds")."""
     low = word.lower()
@@ -98,6 +104,7 @@ def word_value(word: str) -> Fraction | None:
     return fraction_word(low)
 
 
+@lru_cache(maxsize=_WORDS)
 def fraction_word(word: str) -> Fraction | None:
     """The value of "half", "third", "three-fourths" and their like."""
     match = _FRACTION_WORD.fullmatch(word)
@@ -107,6 +114,7 @@ def fraction_word(word: str) -> Fraction | None:
     return SMALL_WORDS[(match["count"] or "one").lower()] / part if part else None
 
 
+@lru_cache(maxsize=_WORDS)
 def multiple_word(word: str) -> Fraction | None:
     """The factor that "twice", "double" and "triple" stand for."""
     factor = _MULTIPLES.get(word.lower())
