@@ -122,9 +122,14 @@ class Element:
 def read_tags(text: str, begin: int = 0) -> list[Token]:
     """Every tag of the closed set in ``text``, in order."""
     tags = None if _NOT_PLAIN.search(text, begin) else list(_PLAIN_TAG.finditer(text, begin))
-    if tags is not None and len(tags) == text.count("<", begin):  # as the strict form has it: ten times faster
-        return [Token(kind, *match.span(), closing, number) for match in tags for kind, closing, number in (_plain(match[0]),)]
+    if tags is not None and len(tags) == text.count("<", begin):  # the strict form, ten times faster
+        return [_plain_token(match) for match in tags]
     return [_token(match, closing=bool(match["slash"])) for match in _TAG.finditer(text, begin)]
+
+
+def _plain_token(match: re.Match[str]) -> Token:
+    kind, closing, number = _plain(match[0])
+    return Token(kind, match.start(), match.end(), closing, number)
 
 
 @lru_cache(maxsize=4096)

@@ -123,12 +123,16 @@ def multiple_word(word: str) -> Fraction | None:
 
 def read_number(digits: str) -> Fraction | None:
     """The value of a numeral with or without thousands' commas; None where it is too long to be one."""
+    if len(digits) <= MAX_DIGITS and digits.isascii() and digits.isdigit():
+        return Fraction(int(digits))
     plain = re.sub(r"[^\d.]", "", digits)
     return Fraction(plain) if 0 < len(plain) <= MAX_DIGITS else None
 
 
 def _read(match: re.Match[str]) -> Token | None:
     kind, text, start, end = match.lastgroup or "", match[0], match.start(), match.end()
+    if kind == "word":
+        return Token(_WORD_SIGNS.get(text.lower(), kind), text, start, end)
     if kind in ("skip", "bracket", "text"):
         return None
     if kind == "num":
@@ -138,8 +142,6 @@ def _read(match: re.Match[str]) -> Token | None:
         return Token("num", text, start, end, _VULGAR[text])
     if kind == "command":
         return None if text in (r"\$", r"\,", r"\;", r"\!", r"\ ") else Token("stop", text, start, end)
-    if kind == "word" and text.lower() in _WORD_SIGNS:
-        return Token(_WORD_SIGNS[text.lower()], text, start, end)
     return Token(_SIGN_OF.get(kind, "word"), text, start, end)
 
 
