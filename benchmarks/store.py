@@ -8,7 +8,8 @@ lines of a file. Exports and bare readings run in turn too, each in a process of
 taken. Bare reading is measured in two ways: Arrow batches alone, and rows as Python objects with the record
 parsed (``to_pylist`` and ``orjson.loads``), which is the least that any builder of rows in Python needs. A
 bare reading is one process, an export with its default workers one a core: CPU seconds count all processes,
-as peak memory does. Where others use the machine too, CPU seconds tell more than seconds. A million traces take 12 GB of disk.
+as peak memory does. Where others use the machine too, CPU seconds tell more than seconds. A
+million traces take 12 GB of disk.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import orjson
@@ -86,8 +87,8 @@ def test_tags_are_read_the_short_way_as_they_are_the_long_way(monkeypatch: pytes
     texts = ["".join(dice.choices(PIECES, k=dice.randint(1, 9))) for _ in range(6000)]
     texts += ["".join(dice.choices(PIECES[:14], k=6)) for _ in range(2000)]
     short = [grammar.read_tags(text, min(len(text), number % 3)) for number, text in enumerate(texts)]
-    monkeypatch.setattr(grammar, "_PLAIN_TAG", grammar.re.compile(r"(?!)"))  # of no text all tags are plain
-    monkeypatch.setattr(grammar, "_NOT_PLAIN", grammar.re.compile(""))
+    monkeypatch.setattr(grammar, "_PLAIN_TAG", re.compile(r"(?!)"))  # of no text all tags are plain
+    monkeypatch.setattr(grammar, "_NOT_PLAIN", re.compile(""))
     assert short == [grammar.read_tags(text, min(len(text), number % 3)) for number, text in enumerate(texts)]
 
 
@@ -114,7 +115,7 @@ def test_whole_numbers_are_compared_the_short_way_as_they_are_the_long_way(
         return [verifier.verify(answer=one, target=two).status for one in numbers for two in numbers]
 
     short = judged()
-    monkeypatch.setattr(verification, "_WHOLE", verification.re.compile(r"(?!)"))
+    monkeypatch.setattr(verification, "_WHOLE", re.compile(r"(?!)"))
     assert short == judged()
 
 
