@@ -25,7 +25,9 @@ _CAUSES = (
     "The step subtracts what should have been added, because the word 'more' was overlooked.",
 )
 _ADD = "To what there was, add what came on day"
-_CHECKS = ("readable", "step_in_range", "cause", "correction", "leak", "agrees_with_answer")
+_CHECKS = (
+    "readable", "step_in_range", "cause", "correction", "leak", "arithmetic", "agrees_with_answer",
+)  # fmt: skip
 
 
 def make_records(count: int, *, start: int = 0, seed: int = 0) -> Iterator[Json]:
@@ -57,6 +59,7 @@ def _record(number: int, seed: int) -> Json:
             "reference_solution": _prose(facts), "source": "synthetic", "split": "train",
         },
         "template": _solution(facts, None, 0, "teacher-32b") if sample == 0 else None,
+        "template_inspections": [], "template_revisions": [],
         "solution": _solution(facts, wrong, dice.randint(1, 9), "student-7b"),
         "verdict": {"status": "correct" if wrong is None else "incorrect", "reason": ""},
         "rounds": [], "chosen": {"index": 0, "reason": "the answer is the true one"},

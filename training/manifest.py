@@ -10,11 +10,15 @@ from typing import Any
 
 from pydantic import Field
 
+from supercorrect_agent.inspector import failed_checks
 from supercorrect_agent.problems import HeldOut
 from supercorrect_agent.prompts import Prompt, PromptSet
 from supercorrect_agent.types import Record, Trace
 
 Row = dict[str, Any]
+
+canonical_json = json.JSONEncoder(sort_keys=True).encode
+"""JSON in one spelling, with ASCII characters only."""
 
 
 class Manifest(Record):
@@ -109,6 +113,8 @@ def unusable(trace: Trace, held_out: HeldOut) -> str | None:
         return "split"
     if trace.problem.question in held_out:
         return "held out"
+    if trace.status == "quarantined" and not trace.rounds and not failed_checks(trace.template_inspections):
+        return "quarantined"  # and nothing on it says for what; a round's quarantine is that round's alone
     return "error" if trace.status == "error" else None
 
 
@@ -122,7 +128,7 @@ def hash_texts(texts: Iterable[str]) -> hashlib._Hash:
 
 def _canonical(row: Row) -> str:
     content = {name: value for name, value in row.items() if name not in ("split", "trace_id")}
-    return json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return canonical_json(content)
 
 
 def _line(text: str) -> bytes:

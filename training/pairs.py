@@ -22,20 +22,21 @@ from supercorrect_agent.inspector import speaks_of_reference
 from supercorrect_agent.problems import HeldOut
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet
 from supercorrect_agent.types import Problem, Solution, Trace
-from supercorrect_agent.verification import MathVerifier, Verifier
+from supercorrect_agent.verification import Verifier
 from training.config import ChosenSource, PairFormat, PairScope
 from training.critiques import TRUSTED_AUTHORS, completes_answer, not_criticised, reviewed_attempts
+from training.drafts import DraftReader, TraceSource, spool
 from training.duplicates import Errors
-from training.manifest import Ledger, Manifest, Row, unusable
-from training.pair_kinds import Pair, PairReader, until_difference
-from training.rows import Candidates, Rows
+from training.manifest import Ledger, Manifest, Row
+from training.pair_kinds import Outcome, Pair, PairReader, until_difference
+from training.rows import Candidates, Draft, Rows
 
 _FALSE_ALARM = "false alarm"
 _BARE_VERDICTS = ("missed", _FALSE_ALARM)  # one side is short by nature
 
 
 def build_preference_dataset(
-    traces: Iterable[Trace],
+    traces: Iterable[Trace] | TraceSource,
     *,
     prompts: PromptSet = DEFAULT_PROMPTS,
     pair_format: PairFormat = "inline",
@@ -87,20 +88,14 @@ def build_preference_dataset(
         "trace_id", "split"}``, and the manifest. The sides are messages that begin with ``prefix``; ``ends``
         says whether the chosen side completes the answer.
     """
-    ledger = Ledger()
+    ledger, candidates = Ledger(), Candidates()
     refused = HeldOut(held_out, held_out_words)
-    reader = PairReader(
-        prompts, pair_format, chosen_source, solve_pairs, trusted_authors, verifier or MathVerifier()
-    )
-    candidates = Candidates(seed, test_share)
-    for trace in traces:
-        for attempt, pair in _pairs(trace, refused, reader, ledger):
-            fault = _fault(trace.problem, pair, max_length_ratio)
-            scoped = until_difference(pair) if pair_scope == "difference" else pair
-            if fault or scoped is None:
-                ledger.drop(fault or "no different word")
-            else:
-                _add(candidates, trace, attempt, scoped)
+    reader = PreferenceReader(
+        prompts=prompts, pair_format=pair_format, chosen_source=chosen_source, pair_scope=pair_scope,
+        solve_pairs=solve_pairs, max_length_ratio=max_length_ratio, trusted=trusted_authors,
+        seed=seed, test_share=test_share, refused=refused, verifier=verifier,
+    )  # fmt: skip
+    spool(traces, reader, candidates, ledger)
     kept = _distinct(candidates, near_duplicate, max_per_problem, ledger)
     ledger.drop("max_rows", len(kept) - len(kept[:max_rows]))
     rows = candidates.rows(kept[:max_rows])
@@ -115,21 +110,65 @@ def build_preference_dataset(
     return rows, ledger.close("preference", rows, prompts=prompts, tokens=0, options=options)
 
 
-def _pairs(
-    trace: Trace, refused: HeldOut, reader: PairReader, ledger: Ledger
-) -> Iterator[tuple[Solution, Pair]]:
-    ledger.traces_read += 1
-    reason = unusable(trace, refused)
-    if reason:
-        ledger.drop(reason)
-        return
-    ledger.drop_if(not_criticised(trace))
-    for reviewed in reviewed_attempts(trace):
-        for pair in reader.pairs(trace, reviewed):
-            if isinstance(pair, str):
-                ledger.drop(pair)
-            else:
-                yield reviewed.attempt, pair
+class PreferenceReader(DraftReader):
+    """Reads candidate pairs off one trace at a time; see `build_preference_dataset`."""
+
+    kind = "preference"
+
+    def __init__(
+        self,
+        *,
+        prompts: PromptSet,
+        pair_format: PairFormat,
+        chosen_source: ChosenSource,
+        pair_scope: PairScope,
+        solve_pairs: bool,
+        max_length_ratio: float,
+        trusted: Collection[str],
+        seed: int,
+        test_share: float,
+        refused: HeldOut | None = None,
+        verifier: Verifier | None = None,
+    ) -> None:
+        super().__init__(prompts, seed, test_share, refused, verifier)
+        self._options = {
+            "pair_format": pair_format, "chosen_source": chosen_source, "pair_scope": pair_scope,
+            "solve_pairs": solve_pairs, "max_length_ratio": max_length_ratio, "trusted": sorted(trusted),
+        }  # fmt: skip
+        self._scope, self._most = pair_scope, max_length_ratio
+        self._reader = PairReader(prompts, pair_format, chosen_source, solve_pairs, trusted, self.verifier)
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), **self._options}
+
+    def drafts(self, trace: Trace, ledger: Ledger) -> Iterator[Draft]:
+        ledger.drop_if(not_criticised(trace))
+        for reviewed in reviewed_attempts(trace):
+            for pair in self._reader.pairs(trace, reviewed):
+                found = self._scoped(trace.problem, pair)
+                if isinstance(found, str):
+                    ledger.drop(found)
+                else:
+                    yield self._draft(trace, reviewed.attempt, found)
+
+    def _scoped(self, problem: Problem, pair: Outcome) -> Outcome:
+        if isinstance(pair, str):
+            return pair
+        scoped = until_difference(pair) if self._scope == "difference" else pair
+        return _fault(problem, pair, self._most) or scoped or "no different word"
+
+    def _draft(self, trace: Trace, attempt: Solution, pair: Pair) -> Draft:
+        ids = {"problem_id": trace.problem.id, "step": pair.step, "trace_id": trace.id}
+        content = {**pair._asdict(), "ends": completes_answer(pair.chosen), **ids}
+        sides = {side: _message(pair.prefix + content[side]) for side in ("chosen", "rejected")}
+        row: Row = {
+            "prompt": pair.prompt, **sides,
+            "prefix": pair.prefix, "ends": content["ends"], "kind": pair.kind, **ids,
+        }  # fmt: skip
+        judged = attempt.steps[pair.step - 1] if pair.step <= len(attempt.steps) else None
+        text = f"{judged.text} {judged.key or ''}" if judged else pair.rejected
+        facts = {"kind": pair.kind, "step": pair.step, "text": text}
+        return self.draft(row, facts, content=content, question=trace.problem.question)
 
 
 def _fault(problem: Problem, pair: Pair, max_length_ratio: float) -> str | None:
@@ -142,20 +181,6 @@ def _fault(problem: Problem, pair: Pair, max_length_ratio: float) -> str | None:
         return "leak"
     short, long = sorted((len(pair.chosen), len(pair.rejected)))
     return "length ratio" if pair.kind not in _BARE_VERDICTS and long > short * max_length_ratio else None
-
-
-def _add(candidates: Candidates, trace: Trace, attempt: Solution, pair: Pair) -> None:
-    ids = {"problem_id": trace.problem.id, "step": pair.step, "trace_id": trace.id}
-    content = {**pair._asdict(), "ends": completes_answer(pair.chosen), **ids}
-    sides = {side: _message(pair.prefix + content[side]) for side in ("chosen", "rejected")}
-    row: Row = {
-        "prompt": pair.prompt, **sides,
-        "prefix": pair.prefix, "ends": content["ends"], "kind": pair.kind, **ids,
-    }  # fmt: skip
-    judged = attempt.steps[pair.step - 1] if pair.step <= len(attempt.steps) else None
-    text = f"{judged.text} {judged.key or ''}" if judged else pair.rejected
-    facts = {"kind": pair.kind, "step": pair.step, "text": text}
-    candidates.add(row, facts, content=content, question=trace.problem.question)
 
 
 def _message(text: str) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ Everything streams: traces are read once, candidate rows wait in a temporary fil
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from supercorrect_agent.types import Trace
 from training.dataset_folder import save_dataset, write_rows
 from training.manifest import Manifest
 from training.pairs import build_preference_dataset
+from training.row_workers import StoredTraces
 from training.rows import Rows
 from training.sft_rows import build_sft_dataset
 
@@ -36,6 +38,7 @@ def export_rows(
     kind: Kind,
     *,
     prompts: PromptSet = DEFAULT_PROMPTS,
+    workers: int | None = None,
     **options: Any,
 ) -> Manifest:
     """Builds rows of one kind and writes them.
@@ -45,12 +48,13 @@ def export_rows(
         output: A ``.jsonl`` or ``.parquet`` file, or a folder for a dataset with manifest and card.
         kind: Rows for ``trl sft``, or pairs for ``trl dpo``.
         prompts: The prompts that the student is used with.
+        workers: Processes that read a large store; None: one a core.
         options: Those of `build_sft_dataset` or `build_preference_dataset` but ``test_share``.
 
     Raises:
         DataError: There is no row, or the output cannot be written.
     """
-    rows, manifest = build_rows(traces, kind, prompts=prompts, **options)
+    rows, manifest = build_rows(traces, kind, workers=workers, prompts=prompts, **options)
     if not len(rows):
         reasons = ", ".join(f"{reason}: {count}" for reason, count in manifest.dropped.items()) or "no traces"
         raise DataError(f"No training row is left for '{output}' ({reasons}). Collect more traces.")
@@ -70,10 +74,22 @@ def count_rows(traces: Iterable[Trace], kind: Kind) -> Manifest:
     return build_rows(traces, kind)[1]
 
 
-def build_rows(traces: Iterable[Trace], kind: Kind, **options: Any) -> tuple[Rows, Manifest]:
-    """Rows and manifest; traces in Parquet that can give no row are counted, but not looked into."""
-    if not isinstance(traces, JsonlTraceStore) or options.get("own_solutions"):
+def build_rows(
+    traces: Iterable[Trace], kind: Kind, *, workers: int | None = None, **options: Any
+) -> tuple[Rows, Manifest]:
+    """Rows and manifest; traces in Parquet that can give no row are counted, but not looked into.
+
+    Args:
+        traces: What the collecting graph recorded.
+        kind: Rows for ``trl sft``, or pairs for ``trl dpo``.
+        workers: Processes that read a large store; None: one a core.
+        options: Those of the builder.
+    """
+    if not isinstance(traces, JsonlTraceStore):
         return _BUILD[kind](traces, **options)
+    workers = workers or os.cpu_count() or 1
+    if options.get("own_solutions"):
+        return _BUILD[kind](StoredTraces(traces, None, workers), **options)
     passed = 0
 
     def may_give_rows(batch: Any) -> Any:
@@ -81,9 +97,10 @@ def build_rows(traces: Iterable[Trace], kind: Kind, **options: Any) -> tuple[Row
 
         nonlocal passed
         # failed runs and other splits are dropped for a reason, which is counted
-        found = compute.or_(
-            compute.equal(batch["status"], "error"), compute.not_equal(batch["split"], "train")
+        named = compute.or_(
+            compute.equal(batch["status"], "error"), compute.equal(batch["status"], "quarantined")
         )
+        found = compute.or_(named, compute.not_equal(batch["split"], "train"))
         found = compute.or_(found, compute.greater(batch["n_rounds"], 0))
         if kind == "sft":
             found = compute.or_(found, batch["has_template"])
@@ -91,7 +108,7 @@ def build_rows(traces: Iterable[Trace], kind: Kind, **options: Any) -> tuple[Row
         return found
 
     held_out = tuple(options.pop("held_out", ()))  # what is held out is counted too
-    wanted = traces if held_out else traces.where(may_give_rows)
+    wanted = StoredTraces(traces, None if held_out else may_give_rows, workers)
     rows, manifest = _BUILD[kind](wanted, held_out=held_out, **options)
     return rows, manifest.model_copy(update={"traces_read": manifest.traces_read + passed})
 

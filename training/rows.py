@@ -18,7 +18,7 @@ import orjson
 
 from supercorrect_agent.errors import DataError
 from supercorrect_agent.problems import fold_question
-from training.manifest import Row, hash_texts
+from training.manifest import Row, canonical_json, hash_texts
 
 
 class Rows(Sequence[Row]):
@@ -38,10 +38,14 @@ class Rows(Sequence[Row]):
         Raises:
             DataError: The disk is full.
         """
-        try:
-            line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
-        except TypeError:  # lone surrogates
-            line = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        self.append_line(line_of(row))
+
+    def append_line(self, line: bytes) -> None:
+        """Adds a row that is a line already.
+
+        Raises:
+            DataError: The disk is full.
+        """
         try:
             self._file.seek(self._end)
             self._file.write(line)
@@ -95,6 +99,18 @@ class Rows(Sequence[Row]):
         return row
 
 
+class Draft(NamedTuple):
+    """A candidate row as it is kept: what it sorts by, and the lines of the row and of its facts."""
+
+    place: bytes
+    trace_id: str
+    problem_id: str
+    question: bytes
+    split: str
+    row: bytes
+    facts: bytes
+
+
 class _Key(NamedTuple):
     """What stays in memory of a candidate; candidates sort by it."""
 
@@ -107,26 +123,17 @@ class _Key(NamedTuple):
 
 
 class Candidates:
-    """Rows in the making: spooled as they come, then ordered and chosen.
+    """Rows in the making: spooled as they come, then ordered and chosen."""
 
-    Args:
-        seed: Seed of the order.
-        test_share: Share of the problems whose rows belong to the split ``test``.
-    """
-
-    def __init__(self, seed: int, test_share: float) -> None:
-        self._seed, self._test_share = seed, test_share
+    def __init__(self) -> None:
         self._rows, self._facts = Rows(), Rows()
         self._keys: list[_Key] = []
 
-    def add(self, row: Row, facts: dict[str, Any], *, content: Row, question: str) -> None:
-        """Adds a row, what its choice depends on, the content that gives it its place, and its question."""
-        problem, trace = row["problem_id"], row["trace_id"]
-        place, split = place_of(content, self._seed), split_of(problem, self._test_share)
-        asked = hash_texts([fold_question(question)]).digest()
-        self._keys.append(_Key(place, trace, problem, asked, split, len(self._rows)))
-        self._rows.append({**row, "split": split})
-        self._facts.append({**facts, "split": split})
+    def put(self, draft: Draft) -> None:
+        """Adds a candidate; all are made with one seed and one share."""
+        self._keys.append(_Key(*draft[:5], len(self._rows)))
+        self._rows.append_line(draft.row)
+        self._facts.append_line(draft.facts)
 
     def forget_leaks(self) -> int:
         """Forgets test rows whose question is in the training rows too, under another id; says how many."""
@@ -156,13 +163,47 @@ class Candidates:
         return self._rows.take(numbers)
 
 
+def draft_of(
+    row: Row, facts: dict[str, Any], *, content: Row, question: str, seed: int, test_share: float
+) -> Draft:
+    """A candidate row made ready to be kept.
+
+    Args:
+        row: The row.
+        facts: What its choice depends on.
+        content: What gives it its place.
+        question: That of its problem.
+        seed: Seed of the order.
+        test_share: Share of the problems whose rows belong to the split ``test``.
+    """
+    problem, trace = row["problem_id"], row["trace_id"]
+    split = split_of(problem, test_share)
+    return Draft(
+        place_of(content, seed),
+        trace,
+        problem,
+        hash_texts([fold_question(question)]).digest(),
+        split,
+        line_of({**row, "split": split}),
+        line_of({**facts, "split": split}),
+    )
+
+
+def line_of(row: Row) -> bytes:
+    """A row as a line of JSON; characters that no file can hold become "?"."""
+    try:
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # lone surrogates
+        return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
 def place_of(content: Row, seed: int) -> bytes:
     """A row's place in the order: a hash of the seed and of the row alone, not of the others.
 
     Trace ids are left out: they are drawn anew in every run, and the same run is to give the same order.
     """
     named = {name: value for name, value in content.items() if name != "trace_id"}
-    return hash_texts([str(seed), json.dumps(named, sort_keys=True, ensure_ascii=True)]).digest()
+    return hash_texts([str(seed), canonical_json(named)]).digest()
 
 
 def split_of(problem_id: str, test_share: float) -> str:

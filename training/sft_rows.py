@@ -23,7 +23,7 @@ from supercorrect_agent.templates import (
     parse_critique,
 )
 from supercorrect_agent.types import Critique, Solution, Trace
-from supercorrect_agent.verification import MathVerifier, Verifier
+from supercorrect_agent.verification import Verifier
 from training.config import Style
 from training.critiques import (
     TRUSTED_AUTHORS,
@@ -34,12 +34,13 @@ from training.critiques import (
     reviewed_attempts,
     turns,
 )
-from training.manifest import Ledger, Manifest, Row, unusable
-from training.rows import Candidates, Rows
+from training.drafts import DraftReader, TraceSource, spool
+from training.manifest import Ledger, Manifest, Row
+from training.rows import Candidates, Draft, Rows
 
 
 def build_sft_dataset(
-    traces: Iterable[Trace],
+    traces: Iterable[Trace] | TraceSource,
     *,
     prompts: PromptSet = DEFAULT_PROMPTS,
     style: Style = "hierarchical",
@@ -95,27 +96,13 @@ def build_sft_dataset(
         raise ValueError(
             f"`max_tokens={max_tokens}` needs `count_tokens`. Pass a function that counts tokens."
         )
-    ledger = Ledger()
+    ledger, candidates = Ledger(), Candidates()
     refused = HeldOut(held_out, held_out_words)
-    source = _Source(
-        prompts,
-        style,
-        reviews and style != "plain",
-        own_solutions,
-        verifier or MathVerifier(),
-        trusted_authors,
-    )
-    candidates = Candidates(seed, test_share)
-    for trace in traces:
-        ledger.traces_read += 1
-        reason = unusable(trace, refused)
-        if reason:
-            ledger.drop(reason)
-            continue
-        for row, no_error in source.rows(trace, ledger):
-            facts = {"kind": row["kind"], "no_error": no_error, "text": _text_key(row)}
-            content = {**row, "no_error": no_error}
-            candidates.add(row, facts, content=content, question=trace.problem.question)
+    source = SolutionReader(
+        prompts=prompts, style=style, reviews=reviews, own_solutions=own_solutions,
+        trusted=trusted_authors, seed=seed, test_share=test_share, refused=refused, verifier=verifier,
+    )  # fmt: skip
+    spool(traces, source, candidates, ledger)
     numbers = _balance(_distinct(candidates, ledger), review_share, no_error_share, ledger)
     ledger.drop("max_rows", len(numbers) - len(numbers[:max_rows]))
     rows, tokens = _within(candidates.rows(numbers[:max_rows]), max_tokens, count_tokens, ledger)
@@ -137,20 +124,39 @@ def plain_solution(solution: Solution) -> str:
     return "\n".join([*(step.text for step in solution.steps), f"Answer: {boxed}"])
 
 
-class _Source:
-    """Reads candidate rows off one trace at a time."""
+class SolutionReader(DraftReader):
+    """Reads candidate rows off one trace at a time; see `build_sft_dataset`."""
+
+    kind = "sft"
 
     def __init__(
         self,
+        *,
         prompts: PromptSet,
         style: Style,
         reviews: bool,
         own_solutions: bool,
-        verifier: Verifier,
         trusted: Collection[str],
+        seed: int,
+        test_share: float,
+        refused: HeldOut | None = None,
+        verifier: Verifier | None = None,
     ) -> None:
-        self.prompts, self.style, self.reviews = prompts, style, reviews
-        self.own_solutions, self.verifier, self.trusted = own_solutions, verifier, trusted
+        super().__init__(prompts, seed, test_share, refused, verifier)
+        self.style, self.reviews = style, reviews and style != "plain"
+        self.own_solutions, self.trusted = own_solutions, trusted
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            **super().settings(), "style": self.style, "reviews": self.reviews,
+            "own_solutions": self.own_solutions, "trusted": sorted(self.trusted),
+        }  # fmt: skip
+
+    def drafts(self, trace: Trace, ledger: Ledger) -> Iterator[Draft]:
+        for row, no_error in self.rows(trace, ledger):
+            facts = {"kind": row["kind"], "no_error": no_error, "text": _text_key(row)}
+            content = {**row, "no_error": no_error}
+            yield self.draft(row, facts, content=content, question=trace.problem.question)
 
     def rows(self, trace: Trace, ledger: Ledger) -> Iterator[tuple[Row, bool]]:
         """The rows of one trace, each with whether it says that nothing is wrong."""

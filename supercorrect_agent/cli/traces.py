@@ -151,6 +151,14 @@ def export(
     status: Status = None,
     problem: ProblemId = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Most traces.", show_default=False)] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that make training rows of a large store; by default one a core.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write traces, training rows (TRL's formats), or sessions (the Hub's trace viewer) to a file."""
@@ -158,7 +166,7 @@ def export(
     with _reading(path) as traces:
         filtered = status is not None or problem is not None or limit is not None
         wanted = islice(_matching(traces, None, status, problem), limit) if filtered else traces
-        report = _export(wanted, output, file_format)
+        report = _export(wanted, output, file_format, workers)
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
@@ -166,9 +174,9 @@ def export(
         typer.echo(f"{report['written']} {report['what']} in {output}{dropped and f'; dropped: {dropped}'}")
 
 
-def _export(traces: Any, output: str, file_format: Format) -> dict[str, Any]:
+def _export(traces: Any, output: str, file_format: Format, workers: int | None) -> dict[str, Any]:
     if file_format in get_args(Kind):
-        manifest = _training("row_files").export_rows(traces, output, file_format)
+        manifest = _training("row_files").export_rows(traces, output, file_format, workers=workers)
         return {"what": "rows", "written": manifest.kept, "dropped": manifest.dropped, "output": output}
     from supercorrect_agent.store import export
 

@@ -43,6 +43,8 @@ def false_equation(text: str) -> str | None:
         text: The text; its first 20,000 characters are looked at.
     """
     text = text[:_READ_LIMIT]
+    if "=" not in text:
+        return None
     for equation in read_equations(text):
         for left, right in pairwise(equation.sides):
             pair = Equation((left, right), equation.approximate)

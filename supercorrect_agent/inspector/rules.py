@@ -14,6 +14,8 @@ _LEAK = re.compile(
     r"|\bground[\s-]+truth\b|\banswer\s+key\b|\b(?:the|known)\s+true\s+answer\b",
     re.IGNORECASE,
 )
+_LEAK_WORDS = ("reference", "official", "given", "provided", "model", "ground", "true")
+_ANSWER_KEY = re.compile(r"answer\s+key")
 _SHOWN = 80  # characters of a false equation that a note repeats
 
 
@@ -79,8 +81,9 @@ def inspect_answer(verdict: Verdict, answer: str | None) -> tuple[Inspection, ..
 
 def speaks_of_reference(problem: Problem, text: str) -> bool:
     """Whether a text speaks of a reference solution in words that the problem itself does not use."""
-    asked = {_folded(phrase) for phrase in _LEAK.findall(problem.question)}
-    return any(_folded(phrase) not in asked for phrase in _LEAK.findall(text))
+    phrases = _leaks(text)
+    asked = {_folded(phrase) for phrase in _leaks(problem.question)} if phrases else ()
+    return any(_folded(phrase) not in asked for phrase in phrases)
 
 
 def failed_checks(inspections: Iterable[Inspection]) -> list[str]:
@@ -133,6 +136,14 @@ def _template_checks(problem: Problem, template: Solution | None) -> Iterator[In
 def _no_leak(problem: Problem, text: str, check: str = "leak") -> Inspection:
     note = "It speaks of a reference that the student never sees."
     return _check(check, not speaks_of_reference(problem, text), note)
+
+
+def _leaks(text: str) -> list[str]:
+    if text.isascii():  # a look for its first words is faster than the whole pattern
+        low = text.lower()
+        if not any(word in low for word in _LEAK_WORDS) and not _ANSWER_KEY.search(low):
+            return []
+    return _LEAK.findall(text)
 
 
 def _holds(what: str, text: str) -> Inspection:

@@ -119,7 +119,7 @@ class JsonlTraceStore:
         try:
             yield from reading.traces()
         finally:
-            self._note(reading)
+            self.note(reading)
 
     def where(self, wanted: Callable[[Any], Any]) -> Iterator[Trace]:
         """The traces, but of those in Parquet only some, chosen by columns: the others are never parsed.
@@ -135,20 +135,20 @@ class JsonlTraceStore:
         try:
             yield from reading.traces_where(wanted)
         finally:
-            self._note(reading)
+            self.note(reading)
 
     def keys(self) -> set[tuple[str, int]]:
         """(problem id, sample) of every trace, without building the traces."""
         reading = self.reading()
         found = reading.keys()
-        self._note(reading)
+        self.note(reading)
         return found
 
     def done(self) -> set[TraceKey]:
         """The keys of the runs that need not be made again, without building the traces."""
         reading = self.reading()
         found = reading.done()
-        self._note(reading)
+        self.note(reading)
         return found
 
     def reading(self) -> Reading:
@@ -161,7 +161,8 @@ class JsonlTraceStore:
                 own = (self._writer.file.name,)
         return Reading(self.place, own)
 
-    def _note(self, reading: Reading) -> None:
+    def note(self, reading: Reading) -> None:
+        """Takes over what a reading of this store could not read."""
         self.skipped, self.broken = reading.skipped, tuple(reading.broken)
 
 

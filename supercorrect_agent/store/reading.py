@@ -65,9 +65,10 @@ class Reading:
         Args:
             wanted: Which rows of an Arrow batch, which has `parquet.FILTERS`: an array of yes and no.
         """
-        return self._parsed(self._wanted_records(wanted))
+        return self._parsed(self.records_where(wanted))
 
-    def _wanted_records(self, wanted: Callable[[Any], Any]) -> Iterator[Line]:
+    def records_where(self, wanted: Callable[[Any], Any]) -> Iterator[Line]:
+        """The records of `traces_where` as lines, not looked into."""
         names = self.place.names()
         covered = self.covered(names)
         for name in names:

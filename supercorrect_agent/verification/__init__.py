@@ -7,6 +7,7 @@ The rules follow the failures reported against the graders in use: an answer is 
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Protocol, runtime_checkable
 
 from supercorrect_agent.errors import ConfigError
@@ -31,6 +32,9 @@ class Verifier(Protocol):
     async def averify(self, *, answer: str | None, target: str | None) -> Verdict:
         """The same, without blocking the event loop."""
         ...
+
+
+_WHOLE = re.compile(r"0|-?[1-9]\d{0,14}", re.ASCII)
 
 
 class _NeedsAlgebra(Exception):
@@ -100,6 +104,8 @@ class MathVerifier:
 
 
 def _read_pair(answer: str | None, target: str | None) -> tuple[Value, Value] | Verdict:
+    if answer and target and _WHOLE.fullmatch(answer) and _WHOLE.fullmatch(target):
+        return _verdict(answer == target)  # what most are, in a hundredth of the time
     true_value = read(_final(target))
     if true_value is None:
         return Verdict(status="unscored", reason=_unread("target", target))

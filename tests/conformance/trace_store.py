@@ -27,6 +27,7 @@ from supercorrect_agent.types import (
     Round,
     Solution,
     Step,
+    TemplateRevision,
     Trace,
     Verdict,
     Vote,
@@ -68,7 +69,9 @@ def full_trace() -> Trace:
         seconds=1.5, round=1,
     )  # fmt: skip
     return make_trace(
-        template=solution, solution=solution.model_copy(update={"answer": "5"}),
+        template=solution, template_inspections=(failed,),
+        template_revisions=(TemplateRevision(solution=solution, inspections=(failed,)),),
+        solution=solution.model_copy(update={"answer": "5"}),
         verdict=Verdict(status="incorrect", reason="5"), rounds=(round_,),
         chosen=Chosen(index=1, reason="verified"), status="corrected", calls=(call,), error="none",
         sample=2, votes=(Vote(answer="4", count=3),), agreement=0.75, created="2026-11-30T12:00:00Z",

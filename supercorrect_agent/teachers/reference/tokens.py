@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 MAX_DIGITS: Final = 40
@@ -71,6 +72,10 @@ _FRACTION_WORD = re.compile(
 )
 
 
+_WORDS = 4096
+"""So many words are remembered: prose repeats itself."""
+
+
 class Token(NamedTuple):
     """A piece of a text. ``kind`` is ``num``, ``word``, ``stop``, ``frac`` or the sign itself."""
 
@@ -87,6 +92,7 @@ def read_tokens(text: str) -> list[Token]:
     return _resolve(raw, text)
 
 
+@lru_cache(maxsize=_WORDS)
 def word_value(word: str) -> Fraction | None:
     """The value of a number word or of a fraction's word ("three", "twenty-five", "half", "two-thirds")."""
     low = word.lower()
@@ -98,6 +104,7 @@ def word_value(word: str) -> Fraction | None:
     return fraction_word(low)
 
 
+@lru_cache(maxsize=_WORDS)
 def fraction_word(word: str) -> Fraction | None:
     """The value of "half", "third", "three-fourths" and their like."""
     match = _FRACTION_WORD.fullmatch(word)
@@ -107,6 +114,7 @@ def fraction_word(word: str) -> Fraction | None:
     return SMALL_WORDS[(match["count"] or "one").lower()] / part if part else None
 
 
+@lru_cache(maxsize=_WORDS)
 def multiple_word(word: str) -> Fraction | None:
     """The factor that "twice", "double" and "triple" stand for."""
     factor = _MULTIPLES.get(word.lower())
@@ -115,12 +123,16 @@ def multiple_word(word: str) -> Fraction | None:
 
 def read_number(digits: str) -> Fraction | None:
     """The value of a numeral with or without thousands' commas; None where it is too long to be one."""
+    if len(digits) <= MAX_DIGITS and digits.isascii() and digits.isdigit():
+        return Fraction(int(digits))
     plain = re.sub(r"[^\d.]", "", digits)
     return Fraction(plain) if 0 < len(plain) <= MAX_DIGITS else None
 
 
 def _read(match: re.Match[str]) -> Token | None:
     kind, text, start, end = match.lastgroup or "", match[0], match.start(), match.end()
+    if kind == "word":
+        return Token(_WORD_SIGNS.get(text.lower(), kind), text, start, end)
     if kind in ("skip", "bracket", "text"):
         return None
     if kind == "num":
@@ -130,8 +142,6 @@ def _read(match: re.Match[str]) -> Token | None:
         return Token("num", text, start, end, _VULGAR[text])
     if kind == "command":
         return None if text in (r"\$", r"\,", r"\;", r"\!", r"\ ") else Token("stop", text, start, end)
-    if kind == "word" and text.lower() in _WORD_SIGNS:
-        return Token(_WORD_SIGNS[text.lower()], text, start, end)
     return Token(_SIGN_OF.get(kind, "word"), text, start, end)
 
 
