@@ -24,6 +24,7 @@ from supercorrect_agent.types import Call, Role
 
 T = TypeVar("T")
 _CALLS = "supercorrect_calls"
+_SAMPLING = "__supercorrect_sampling"  # what begins with underscores goes into no tracer's metadata
 _UNCOUNTED = (
     "'{}' streams without counting its tokens: its usage is 0, and `max_total_tokens` cannot hold it. Make "
     "the model with `stream_usage=True`, if its server can count."
@@ -103,6 +104,17 @@ def call_config(
     tags = [*(base.get("tags") or []), f"role:{role}"]
     metadata = {**(base.get("metadata") or {}), "role": role, "round": round}
     return {**base, "run_name": name, "tags": list(dict.fromkeys(tags)), "metadata": metadata}
+
+
+def with_sampling(config: RunnableConfig, sampling: Mapping[str, Any]) -> RunnableConfig:
+    """The config with how a chat model that is teacher or inspector is to sample under it."""
+    return {**config, "configurable": {**config.get("configurable", {}), _SAMPLING: dict(sampling)}}
+
+
+def sampling_of(config: RunnableConfig | None) -> dict[str, Any]:
+    """How a teacher or inspector is to sample by the config that it was given; {} is the model's own way."""
+    found: dict[str, Any] = (config or {}).get("configurable", {}).get(_SAMPLING, {})
+    return dict(found)
 
 
 def note_calls(failure: Exception, calls: Sequence[Call]) -> None:

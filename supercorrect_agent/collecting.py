@@ -128,7 +128,8 @@ def _with_where_it_leads(state: CollectState, verdict: Verdict) -> list[Inspecti
 def teacher_critique(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
     """Asks the teacher, who sees the reference, for the first wrong step; with notes, to revise that."""
     number = round_number(state)
-    child = call_config(config, role="teacher", name="teacher_critique", round=number)
+    asked = collector.judging(config)
+    child = call_config(asked, role="teacher", name="teacher_critique", round=number)
     try:
         found, calls = yield _critique_effect(collector, state, child)
     except TeacherError as beyond:

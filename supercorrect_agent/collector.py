@@ -9,7 +9,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 from pydantic import ValidationError
 
-from supercorrect_agent.calls import Effect, Flow
+from supercorrect_agent.calls import Effect, Flow, with_sampling
 from supercorrect_agent.errors import ConfigError, TeacherError
 from supercorrect_agent.inspector import (
     UNAVAILABLE,
@@ -52,6 +52,14 @@ class Collector:
         """The config of the present run."""
         return run_settings(self.defaults)
 
+    def judging(self, config: RunnableConfig) -> RunnableConfig:
+        """The config with how the teacher and the inspector are to sample in the present run."""
+        settings = self.settings()
+        sampling = {
+            "temperature": settings.teacher_temperature, "max_tokens": settings.teacher_max_new_tokens
+        }  # fmt: skip
+        return with_sampling(config, {key: value for key, value in sampling.items() if value is not None})
+
     def compare(self, answer: str | None, target: str | None) -> Generator[Effect[Verdict], Verdict, Verdict]:
         """The verdict on an answer; a verifier that fails leaves it unscored."""
         verifier = self.verifier
@@ -71,7 +79,8 @@ class Collector:
         """The checks of a critique by the model inspector, if it is to be asked, and the calls for them."""
         if self.inspector is None or not self.settings().inspector:
             return (), ()
-        return (yield from ask_inspector(self.inspector, problem, solution, found, config, round=number))
+        judging = self.judging(config)
+        return (yield from ask_inspector(self.inspector, problem, solution, found, judging, round=number))
 
     def inspect_template(
         self, problem: Problem, template: Solution, config: RunnableConfig
@@ -79,7 +88,7 @@ class Collector:
         """The checks of a teacher's own solution by the model inspector, and the calls for them."""
         if not isinstance(self.inspector, TemplateInspector) or not self.settings().inspector:
             return (), ()
-        return (yield from ask_about_template(self.inspector, problem, template, config))
+        return (yield from ask_about_template(self.inspector, problem, template, self.judging(config)))
 
 
 def build_collector(

@@ -156,6 +156,19 @@ class CollectConfig(BaseModel):
     max_new_tokens: int | None = Field(
         default=512, ge=1, description="Most tokens the student writes in one call."
     )
+    teacher_max_new_tokens: int | None = Field(
+        default=1024,
+        ge=1,
+        description="Most tokens a chat model that is teacher or inspector writes in one call; null: the "
+        "model's.",
+    )
+    teacher_temperature: float | None = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        description="The temperature of such a model; 0, so that a verdict can be had again. null: the "
+        "model's, as models that reason and take none need.",
+    )
     write_template: bool = Field(
         default=True, description="The teacher writes a hierarchical solution (stage 1)."
     )

@@ -97,7 +97,8 @@ def teacher_write(collector: Collector, state: CollectState, config: RunnableCon
     if not settings.write_template:
         ending = {} if settings.attempt else ended("unchanged", "nothing was asked for")
         return {**begin_run(state), "ending": ending}
-    work = _Template(collector, problem, call_config(config, role="teacher", name="teacher_write", round=0))
+    child = call_config(collector.judging(config), role="teacher", name="teacher_write", round=0)
+    work = _Template(collector, problem, child)
     try:
         yield from work.write()
     except TeacherError as beyond:

@@ -382,3 +382,41 @@ class TestRightAttempts:
             prefilling(RIGHT), ScriptedTeacher(Critique(author="t")), inspector(finds(1)), self.SETTINGS
         )
         assert (trace.status, failed(trace.rounds[0].inspections)) == ("quarantined", ["inspector_step"])
+
+
+class TestSampling:
+    """How chat models that are teacher and inspector sample; the student goes by settings of its own."""
+
+    def asked(self, **settings: Any) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+        """What the three were asked with (the same in every call), and what the trace says of each call."""
+        student, teacher = prefilling(WRONG, OWN, REST), judge(RIGHT, verdict())
+        looking = inspector(FINE, finds())
+        config = CollectConfig(temperature=0.3, max_new_tokens=77, **settings)
+        trace = collect(student, LLMTeacher(teacher), looking, config)
+        sent = {}
+        for role, model in (("student", student), ("teacher", teacher), ("inspector", looking)):
+            assert len(model.options) >= 2
+            of_calls = [
+                {key: each.get(key) for key in ("max_tokens", "temperature")} for each in model.options
+            ]
+            assert of_calls == of_calls[:1] * len(of_calls)
+            sent[role] = of_calls[0]
+        return sent, [call.sampling for call in trace.calls if call.role != "student"]
+
+    def test_they_are_greedy_and_may_write_1024_tokens(self) -> None:
+        sent, recorded = self.asked()
+        assert sent["student"] == {"max_tokens": 77, "temperature": 0.3}
+        assert sent["teacher"] == sent["inspector"] == {"max_tokens": 1024, "temperature": 0.0}
+        assert recorded == [{"temperature": 0.0, "max_tokens": 1024}] * 4
+
+    def test_what_is_null_is_left_to_the_model(self) -> None:
+        sent, recorded = self.asked(teacher_temperature=None, teacher_max_new_tokens=9)
+        assert sent["teacher"] == sent["inspector"] == {"max_tokens": 9, "temperature": None}
+        assert recorded == [{"max_tokens": 9}] * 4
+        sent, recorded = self.asked(teacher_max_new_tokens=None, teacher_temperature=1.0)
+        assert sent["teacher"] == {"max_tokens": None, "temperature": 1.0}
+
+    def test_in_a_revision_too(self) -> None:
+        model = judge(verdict(cause="the answer key"), verdict())
+        collect(prefilling(WRONG, OWN, REST), LLMTeacher(model))
+        assert [each["max_tokens"] for each in model.options] == [1024, 1024]

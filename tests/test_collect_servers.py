@@ -183,6 +183,15 @@ def test_a_teacher_that_writes_garbage_is_never_trained_on(text: str, few: Path,
     assert build_preference_dataset(traces)[1].kept_by_kind == {}
 
 
+def test_every_reply_has_a_limit(few: Path, tmp_path: Path) -> None:
+    limits = {"max_new_tokens": 77, "teacher_max_new_tokens": 99, "temperature": 0.3}
+    with model_server(lambda *_: WRONG) as student, model_server(lambda *_: says("Well.")) as teacher:
+        collect(teaching(few, student, teacher, tmp_path / "traces", **limits))
+    names = ("max_completion_tokens", "temperature")
+    for server, expected in ((student, (77, 0.3)), (teacher, (99, 0.0))):
+        assert {tuple(sent[name] for name in names) for sent in server.requests} == {expected}
+
+
 def test_a_teacher_that_hangs_fails_its_problem_by_name(problems: Path, tmp_path: Path) -> None:
     """Only for one problem; the others do not wait for it."""
     release = threading.Event()

@@ -21,10 +21,17 @@ from tests.training_traces import TEMPLATE, make_round, make_trace, numbered
 from training.config import DatasetConfig
 from training.data import load_manifest, load_rows, run_data, save_dataset
 from training.dataset_card import dataset_card
-from training.manifest import hash_rows
+from training.manifest import canonical_json, hash_texts
 from training.pairs import build_preference_dataset
 from training.rows import Rows, place_of
 from training.sft_rows import build_sft_dataset
+
+
+def hash_rows(rows: list[dict[str, Any]]) -> str:
+    """The hash that a manifest has of a split: neither that nor trace ids are part of it."""
+    apart = ("split", "trace_id")
+    contents = [{name: value for name, value in row.items() if name not in apart} for row in rows]
+    return hash_texts(map(canonical_json, contents)).hexdigest()
 
 
 def traces(count: int = 12) -> list[Trace]:

@@ -15,7 +15,7 @@ from tests.fakes import ScriptedChatModel, ScriptedTeacher, prefilling
 from tests.test_collect_inspector import failed
 from tests.test_collecting import OWN, PROBLEM, collect, verdict
 from tests.test_graph import FOUND, QUESTION, REST, RIGHT, STEP1, WRONG
-from training.free_reviews import free_review_quality
+from training.collect_tally import Tally
 from training.pairs import build_preference_dataset
 from training.sft_rows import build_sft_dataset
 
@@ -239,6 +239,11 @@ def test_what_the_free_reviews_are_worth() -> None:
     ]
     right = collect(prefilling(RIGHT, FREE), ScriptedTeacher(Critique(author="t")), free(review_correct=True))
     unmeasured = collect(prefilling(WRONG, OWN, REST), ScriptedTeacher(FOUND))
-    quality = free_review_quality([*wrong, right, unmeasured])
-    counts = {name: (share["count"], share["total"]) for name, share in quality.items()}  # type: ignore[index]
+    tally = Tally(total=5, skipped=0)
+    tally.add(unmeasured)
+    assert "free_reviews" not in tally.summary()
+    for trace in (*wrong, right):
+        tally.add(trace)
+    quality = tally.summary()["free_reviews"]
+    counts = {name: (share["count"], share["total"]) for name, share in quality.items()}
     assert counts == {"flagged": (2, 3), "located": (1, 3), "false_alarms": (1, 1)}

@@ -63,6 +63,63 @@ def test_words_of_the_problem_itself_are_no_leak() -> None:
     assert failed(cause=cause) == ["leak"]
 
 
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "The reference says 5.",
+        "According to the reference, 2+3 is 5.",
+        "According to the reference the sum is 5.",
+        "It is 6; see the reference",
+        "The reference's sum is 5.",
+        "the correct solution shows 5",
+        "The correct solution is 2+3=5.",
+        "The expected answer has 5.",
+        "The correct answer is 4.",
+        "It does not reach the correct\nanswer.",
+        "The correct final answer is 4.",
+        "The gold answer is 4.",
+        "The golden solution adds first.",
+        "The solution provided adds first.",
+        "The solution provided says 5.",
+        "As the answer provided is 4, this is off.",
+        "The answer key has 5.",
+        "The solution key has 5.",
+    ],
+)
+def test_words_about_a_reference_are_a_leak(cause: str) -> None:
+    assert failed(cause=cause) == ["leak"]
+    assert failed(Problem.create(f"Read this: {cause} What is 2+3?"), cause=cause) == []
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "The reference point is (2, 3).",
+        "Measured from the reference line, it is 5 m.",
+        "The preference says little.",
+        "In reference to the base, it is 5 m.",
+        "The correct number is 5.",
+        "The correct sum is 5.",
+        "The expected value is 5.",
+        "The solution of the equation is x = 5.",
+        "The correct solution of the equation adds 3.",
+        "5 is the solution provided x is positive.",
+        "He has 2+3 gold coins.",
+        "She gave 5 correct answers.",
+        "Each correct answer counts 5 points.",
+        "A salt solution of 5 l.",
+        "The answer is 5, not 6.",
+    ],
+)
+def test_words_of_word_problems_are_no_leak(cause: str) -> None:
+    assert failed(cause=cause) == []
+
+
+def test_a_problem_about_a_test_may_be_answered_in_its_words() -> None:
+    quiz = Problem.create("A test gives 5 points for each correct answer. How many points are 3?")
+    assert failed(quiz, cause="For the correct answer there are 5 points, not 3.") == []
+
+
 def test_notes_name_each_fault() -> None:
     notes = failed_notes(
         inspect_critique(PROBLEM, SOLUTION, GOOD.model_copy(update={"step": 3, "cause": ""}))

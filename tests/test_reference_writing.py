@@ -199,6 +199,14 @@ def test_words_that_name_the_source_are_left_out() -> None:
     assert "By the solution, 2+3=5." in text
 
 
+def test_the_correct_answer_of_a_reference_becomes_the_answer() -> None:
+    reference = "Now $2+3=5.$ Hence the correct answer is $\\boxed{5}.$"
+    problem = arithmetic("What is $2+3$?", reference, "5")
+    text = format_solution(written(problem))
+    assert "Hence the answer is $5.$" in text
+    assert not speaks_of_reference(problem, text)
+
+
 def test_tags_in_a_reference_do_not_break_the_form() -> None:
     problem = arithmetic("What is 2+3?", "<Step9>2+3=<<2+3=5>>5</Step9>\nSo <Answer>5</Answer> it is", "5")
     assert [step.text for step in written(problem).steps] == ["2+3=5", "So 5 it is"]

@@ -101,6 +101,12 @@ def test_a_call_says_all_that_it_was_told_to(keeping: Connections) -> None:
     assert reply.response_metadata["finish_reason"] == "stop"
 
 
+def test_a_reply_with_half_a_character_is_read_like_any_other() -> None:
+    with model_server(lambda number, body: says("Yes\x00\ud800.")) as server:
+        model = load_chat_model(f"vllm:m@{server.url}")
+        assert asyncio.run(ask(model, 1)) == [model.invoke("Well?").text] == ["Yes\x00\ud800."]
+
+
 @pytest.mark.parametrize("status", [400, 404, 429, 503])
 def test_an_error_is_the_one_of_openais_client(status: int) -> None:
     with model_server(lambda number, body: fails(status, retry_after="7")) as server:

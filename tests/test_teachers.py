@@ -284,7 +284,7 @@ def test_tags_and_round_reach_the_model() -> None:
     judge = LLMTeacher(Watching(replies=[VERDICT]))
     judge.critique("q", SOLUTION, config={"tags": ["mine"], "metadata": {"round": 4}})
     assert seen["tags"] == ["mine", "role:teacher"]
-    assert seen["metadata"] == {"round": 4}
+    assert seen["metadata"] == {"round": 4, "role": "teacher"}
     assert seen["run_name"] == "teacher_critique"
 
 

@@ -307,6 +307,8 @@ def _create_graph(config: CollectionConfig) -> Any:
         max_rounds=config.max_rounds,
         temperature=config.temperature,
         max_new_tokens=config.max_new_tokens,
+        teacher_max_new_tokens=config.teacher_max_new_tokens,
+        teacher_temperature=config.teacher_temperature,
         write_template=config.write_template,
         attempt=config.attempt,
         review_correct=config.review_correct,

@@ -10,6 +10,7 @@ from typing import Any
 from supercorrect_agent.inspector.report import CRITIQUES, TEMPLATES, InspectionReport
 from supercorrect_agent.types import Trace
 from training.critiques import not_criticised
+from training.free_reviews import FreeReviews
 from training.progress import Pace
 
 MILLION = 1_000_000
@@ -41,6 +42,7 @@ class Tally:
         self.failed: Counter[str] = Counter()
         self.set_aside: Counter[str] = Counter()
         self.inspections = InspectionReport()
+        self.free_reviews = FreeReviews()
         self.quarantined: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.pace = Pace()
@@ -63,6 +65,7 @@ class Tally:
             self.right_first += trace.verdict.correct
             self.right_final += verdicts[-1].correct
         self.inspections.add(trace)
+        self.free_reviews.add(trace)
         reason = not_criticised(trace)
         if reason is not None:
             self.set_aside[reason] += 1
@@ -126,8 +129,9 @@ class Tally:
         return [f"collect: {kind}: {_counts(counts)}" for kind, counts in kinds.items() if counts]
 
     def summary(self) -> dict[str, Any]:
-        """All of it as JSON."""
+        """All of it as JSON. What free reviews are worth is there where there were any."""
         tokens_out = {role: self.tokens[role] - self.tokens_in[role] for role in self.tokens}
+        measured = {"free_reviews": self.free_reviews.quality()} if self.free_reviews else {}
         return {
             "collected": self.done, "skipped": self.skipped, "elsewhere": self.elsewhere,
             "left": max(0, self.total - self.done - self.elsewhere),
@@ -140,6 +144,7 @@ class Tally:
             "calls": dict(self.calls), "tokens": dict(self.tokens), "tokens_in": dict(self.tokens_in),
             "tokens_out": tokens_out, "cost": {role: round(cost, 6) for role, cost in self.cost.items()},
             "seconds": round(self.pace.elapsed, 2), "rate": round(self.done / self.pace.elapsed, 3),
+            **measured,
         }  # fmt: skip
 
 

@@ -107,7 +107,13 @@ class CollectionConfig(StageConfig):
     samples: int = Field(default=1, ge=1, description="attempts per problem (decision B24: 4 to 8 at T 0.7)")
     temperature: float = Field(default=0.0, ge=0, le=2, description="sampling temperature of the student")
     max_rounds: int = Field(default=1, ge=0, le=8, description="corrections per attempt")
-    max_new_tokens: int = Field(default=512, ge=1, description="tokens per reply")
+    max_new_tokens: int = Field(default=512, ge=1, description="tokens per reply of the student")
+    teacher_max_new_tokens: int | None = Field(
+        default=1024, ge=1, description="tokens per reply of a model as teacher or inspector; none: its own"
+    )
+    teacher_temperature: float | None = Field(
+        default=0.0, ge=0, le=2, description="its temperature; none: its own (for models that take none)"
+    )
     write_template: bool = Field(
         default=True, description="the teacher writes a hierarchical solution (eq. 4)"
     )

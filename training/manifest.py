@@ -92,15 +92,6 @@ class Ledger:
         )
 
 
-def hash_rows(rows: Iterable[Row]) -> str:
-    """SHA-256 over the rows' canonical JSON, in order.
-
-    Their split is not part of it, nor are trace ids, which every collection draws anew: the same rows have
-    the same hash wherever they were made.
-    """
-    return hash_texts(map(_canonical, rows)).hexdigest()
-
-
 def prompt_versions(prompts: PromptSet) -> dict[str, str]:
     """``{name: id@version}`` of every prompt in the set."""
     named = {name: getattr(prompts, name) for name in type(prompts).model_fields}
@@ -127,6 +118,7 @@ def hash_texts(texts: Iterable[str]) -> hashlib._Hash:
 
 
 def _canonical(row: Row) -> str:
+    """What of a row is hashed: not its split, nor its trace's id, which every collection draws anew."""
     content = {name: value for name, value in row.items() if name not in ("split", "trace_id")}
     return canonical_json(content)
 

@@ -6,7 +6,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 
-from supercorrect_agent.calls import Effect, Flow, Reply, adrive, ask, drive, model_name
+from supercorrect_agent.calls import Effect, Flow, Reply, adrive, ask, drive, model_name, sampling_of
 from supercorrect_agent.inspector import UNAVAILABLE, Inspected
 from supercorrect_agent.inspector.verdict import (
     TEMPLATE_SCHEMA,
@@ -132,6 +132,7 @@ class LLMInspector:
             prompt=f"{prompt.id}@{prompt.version}",
             config=config,
             round=known.get("round", 0),
+            sampling=sampling_of(config),
             extra=schema_kwargs(self.model, "inspection", schema),
         )
 

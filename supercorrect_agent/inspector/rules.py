@@ -9,13 +9,22 @@ from supercorrect_agent.inspector.arithmetic import false_equation
 from supercorrect_agent.templates import format_solution, is_strict
 from supercorrect_agent.types import Critique, Inspection, Problem, Solution, Verdict
 
-_LEAK = re.compile(
-    r"\b(?:reference|official|given|provided|model)\s+(?:solution|answer)s?\b"
-    r"|\bground[\s-]+truth\b|\banswer\s+key\b|\b(?:the|known)\s+true\s+answer\b",
-    re.IGNORECASE,
+_SAYS = (
+    r"\s+(?:says?|said|shows?|states?|gives?|tells?|has|is|was|uses?|computes?|calculates?|finds?|gets?|reads?"
+    r"|adds?|subtracts?|multiplies|divides?|takes?|counts?|starts?|reach(?:es)?|means?|wants?|agrees?)\b"
 )
-_LEAK_WORDS = ("reference", "official", "given", "provided", "model", "ground", "true")
-_ANSWER_KEY = re.compile(r"answer\s+key")
+_ENDS = r"\s*(?:[.,;:!?)]|$)"
+_LEAK = re.compile(
+    r"\b(?:reference|official|given|provided|model|expected|gold(?:en)?)\s+(?:final\s+)?(?:solution|answer)s?\b"
+    r"|\bground[\s-]+truth\b|\b(?:answer|solution)\s+key\b|\b(?:the|known)\s+true\s+answer\b"
+    r"|(?<=\bthe\s)correct\s+(?:final\s+)?answer\b"
+    rf"|(?<=\bthe\s)correct\s+solution(?={_SAYS})"
+    rf"|\bthe\s+reference\b(?={_SAYS}|{_ENDS}|['\u2019]s\b|\s+(?:the|it|we|there|that|which)\b)"
+    rf"|(?<=\bthe\s)(?:solution|answer)\s+provided\b(?={_SAYS}|{_ENDS}|\s+(?:by|in|to|here)\b)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LEAK_WORDS = ("reference", "official", "given", "provided", "model", "expected", "gold", "ground", "true")
+_LEAK_PAIRS = re.compile(r"(?:answer|solution)\s+key|correct\s+(?:final\s+)?(?:answer|solution)")
 _SHOWN = 80  # characters of a false equation that a note repeats
 
 
@@ -82,8 +91,8 @@ def inspect_answer(verdict: Verdict, answer: str | None) -> tuple[Inspection, ..
 def speaks_of_reference(problem: Problem, text: str) -> bool:
     """Whether a text speaks of a reference solution in words that the problem itself does not use."""
     phrases = _leaks(text)
-    asked = {_folded(phrase) for phrase in _leaks(problem.question)} if phrases else ()
-    return any(_folded(phrase) not in asked for phrase in phrases)
+    asked = _folded(problem.question) if phrases else ""
+    return any(not re.search(rf"\b{re.escape(_folded(phrase))}", asked) for phrase in phrases)
 
 
 def failed_checks(inspections: Iterable[Inspection]) -> list[str]:
@@ -139,9 +148,9 @@ def _no_leak(problem: Problem, text: str, check: str = "leak") -> Inspection:
 
 
 def _leaks(text: str) -> list[str]:
-    if text.isascii():  # a look for its first words is faster than the whole pattern
+    if text.isascii():  # a look for words of it is faster than the whole pattern
         low = text.lower()
-        if not any(word in low for word in _LEAK_WORDS) and not _ANSWER_KEY.search(low):
+        if not any(word in low for word in _LEAK_WORDS) and not _LEAK_PAIRS.search(low):
             return []
     return _LEAK.findall(text)
 

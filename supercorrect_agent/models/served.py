@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -42,4 +43,11 @@ class ServedChatModel(ChatOpenAI):
         reply = await self.root_async_client.post(
             "/chat/completions", content=body, options=options, cast_to=httpx.Response
         )
-        return self._create_chat_result(orjson.loads(reply.content))
+        return self._create_chat_result(_read(reply.content))
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:  # it refuses lone surrogates, which JSON can write
+        return json.loads(body.decode("utf-8", "replace"))

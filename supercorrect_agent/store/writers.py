@@ -13,7 +13,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
-from typing import Protocol
 
 from supercorrect_agent.store.locks import lock, unlock
 from supercorrect_agent.store.places import LocalPlace, RemotePlace, unwritable
@@ -23,20 +22,6 @@ _APPEND = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
 _SHARD = re.compile(r"traces-(0-)?\d{8}T\d{12}-.*[0-9a-f]{6}\.jsonl")
 _PART_BYTES = 64 * 2**20
 """A part is written when so much waits for it, whatever the policy says."""
-
-
-class Writer(Protocol):
-    """Takes whole lines."""
-
-    def ensure(self) -> None:
-        """Fails now if `append` would."""
-        ...
-
-    def append(self, line: bytes) -> None: ...
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def shard_name() -> str:

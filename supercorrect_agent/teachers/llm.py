@@ -13,7 +13,17 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 
-from supercorrect_agent.calls import Effect, Flow, Reply, adrive, ask, drive, model_name, note_calls
+from supercorrect_agent.calls import (
+    Effect,
+    Flow,
+    Reply,
+    adrive,
+    ask,
+    drive,
+    model_name,
+    note_calls,
+    sampling_of,
+)
 from supercorrect_agent.models import schema_kwargs
 from supercorrect_agent.problems import without_calculator_marks
 from supercorrect_agent.prompts import (
@@ -221,6 +231,7 @@ class LLMTeacher:
             prompt=f"{prompt.id}@{prompt.version}",
             config=config,
             round=known.get("round", 0),
+            sampling=sampling_of(config),
             extra=schema_kwargs(self.model, "verdict", schema) if schema else None,
         )
 

@@ -23,7 +23,8 @@ MAX_LENGTH = 20_000
 _LATEX = re.compile(r"\\(?:boxed|frac|begin|\[|\()|\$[^$\n]*[\\^_][^$\n]*\$|\$ ?[A-Za-z][^$\n]*\$")
 _NAMES_SOURCE = re.compile(
     r"\b(?:reference|official|given|provided|model)\s+(?=(?:solution|answer)s?\b)"
-    r"|\bknown\s+true\s+(?=answer\b)",
+    r"|\bknown\s+true\s+(?=answer\b)"
+    r"|(?<=\bthe\s)correct\s+(?=(?:final\s+)?answer\b|solution\b)",
     re.IGNORECASE,
 )
 _NAMES_TRUTH = re.compile(r"\bground[\s-]+truth\b|\banswer\s+key\b", re.IGNORECASE)
