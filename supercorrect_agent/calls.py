@@ -19,11 +19,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
 
 from supercorrect_agent.limits import limited_model, limits_of
-from supercorrect_agent.models import counts_nothing, cut_reply
+from supercorrect_agent.models import can_prefill, counts_nothing, cut_reply
 from supercorrect_agent.types import Call, Role
 
 T = TypeVar("T")
 _CALLS = "supercorrect_calls"
+JUDGE_TOKENS = 1024
 _SAMPLING = "__supercorrect_sampling"  # what begins with underscores goes into no tracer's metadata
 _UNCOUNTED = (
     "'{}' streams without counting its tokens: its usage is 0, and `max_total_tokens` cannot hold it. Make "
@@ -111,10 +112,17 @@ def with_sampling(config: RunnableConfig, sampling: Mapping[str, Any]) -> Runnab
     return {**config, "configurable": {**config.get("configurable", {}), _SAMPLING: dict(sampling)}}
 
 
-def sampling_of(config: RunnableConfig | None) -> dict[str, Any]:
-    """How a teacher or inspector is to sample by the config that it was given; {} is the model's own way."""
-    found: dict[str, Any] = (config or {}).get("configurable", {}).get(_SAMPLING, {})
-    return dict(found)
+def sampling_of(config: RunnableConfig | None, model: BaseChatModel) -> dict[str, Any]:
+    """How a model that is teacher or inspector is to sample; {} is its own way.
+
+    What the config leaves open, a served or local model does greedily and within `JUDGE_TOKENS`, so that its
+    verdict can be had again. Other providers' models may reason, and refuse a temperature or need more.
+    """
+    given = (config or {}).get("configurable", {}).get(_SAMPLING)
+    if given is None:
+        return {}
+    known = {"temperature": 0.0, "max_tokens": JUDGE_TOKENS} if can_prefill(model) else {}
+    return {**known, **given}
 
 
 def note_calls(failure: Exception, calls: Sequence[Call]) -> None:

@@ -157,17 +157,17 @@ class CollectConfig(BaseModel):
         default=512, ge=1, description="Most tokens the student writes in one call."
     )
     teacher_max_new_tokens: int | None = Field(
-        default=1024,
+        default=None,
         ge=1,
-        description="Most tokens a chat model that is teacher or inspector writes in one call; null: the "
-        "model's.",
+        description="Most tokens a chat model that is teacher or inspector writes in one call; null: 1024 of "
+        "a vLLM server's or a local model, the model's own limit otherwise.",
     )
     teacher_temperature: float | None = Field(
-        default=0.0,
+        default=None,
         ge=0,
         le=2,
-        description="The temperature of such a model; 0, so that a verdict can be had again. null: the "
-        "model's, as models that reason and take none need.",
+        description="The temperature of such a model; null: 0 of a vLLM server's or a local model, so that a "
+        "verdict can be had again, the model's own otherwise.",
     )
     write_template: bool = Field(
         default=True, description="The teacher writes a hierarchical solution (stage 1)."

@@ -14,6 +14,7 @@ from supercorrect_agent.graph import create_collecting_graph
 from supercorrect_agent.inspector import inspect_critique
 from supercorrect_agent.inspector.llm import LLMInspector
 from supercorrect_agent.inspector.report import InspectionReport, inspection_report
+from supercorrect_agent.models import PREFILL_METADATA
 from supercorrect_agent.state import CollectConfig
 from supercorrect_agent.teachers.llm import LLMTeacher
 from supercorrect_agent.types import Critique, Inspection, Problem, Solution, Trace
@@ -403,11 +404,17 @@ class TestSampling:
             sent[role] = of_calls[0]
         return sent, [call.sampling for call in trace.calls if call.role != "student"]
 
-    def test_they_are_greedy_and_may_write_1024_tokens(self) -> None:
+    def test_what_nobody_said_is_left_to_a_model_of_another_provider(self) -> None:
         sent, recorded = self.asked()
         assert sent["student"] == {"max_tokens": 77, "temperature": 0.3}
-        assert sent["teacher"] == sent["inspector"] == {"max_tokens": 1024, "temperature": 0.0}
-        assert recorded == [{"temperature": 0.0, "max_tokens": 1024}] * 4
+        assert sent["teacher"] == sent["inspector"] == {"max_tokens": None, "temperature": None}
+        assert recorded == [{}] * 4
+
+    def test_a_served_model_is_greedy_and_may_write_1024_tokens(self) -> None:
+        model = judge(verdict())
+        model.metadata = PREFILL_METADATA
+        collect(prefilling(WRONG, OWN, REST), LLMTeacher(model))
+        assert [(each["max_tokens"], each["temperature"]) for each in model.options] == [(1024, 0.0)]
 
     def test_what_is_null_is_left_to_the_model(self) -> None:
         sent, recorded = self.asked(teacher_temperature=None, teacher_max_new_tokens=9)
@@ -418,5 +425,7 @@ class TestSampling:
 
     def test_in_a_revision_too(self) -> None:
         model = judge(verdict(cause="the answer key"), verdict())
-        collect(prefilling(WRONG, OWN, REST), LLMTeacher(model))
-        assert [each["max_tokens"] for each in model.options] == [1024, 1024]
+        collect(
+            prefilling(WRONG, OWN, REST), LLMTeacher(model), config=CollectConfig(teacher_max_new_tokens=9)
+        )
+        assert [each["max_tokens"] for each in model.options] == [9, 9]

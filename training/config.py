@@ -109,10 +109,12 @@ class CollectionConfig(StageConfig):
     max_rounds: int = Field(default=1, ge=0, le=8, description="corrections per attempt")
     max_new_tokens: int = Field(default=512, ge=1, description="tokens per reply of the student")
     teacher_max_new_tokens: int | None = Field(
-        default=1024, ge=1, description="tokens per reply of a model as teacher or inspector; none: its own"
+        default=None,
+        ge=1,
+        description="tokens per reply of a teacher or inspector; none: 1024 of vllm: and local:, else its own",
     )
     teacher_temperature: float | None = Field(
-        default=0.0, ge=0, le=2, description="its temperature; none: its own (for models that take none)"
+        default=None, ge=0, le=2, description="its temperature; none: 0 of vllm: and local:, else its own"
     )
     write_template: bool = Field(
         default=True, description="the teacher writes a hierarchical solution (eq. 4)"

@@ -132,7 +132,7 @@ class LLMInspector:
             prompt=f"{prompt.id}@{prompt.version}",
             config=config,
             round=known.get("round", 0),
-            sampling=sampling_of(config),
+            sampling=sampling_of(config, self.model),
             extra=schema_kwargs(self.model, "inspection", schema),
         )
 

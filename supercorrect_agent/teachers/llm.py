@@ -231,7 +231,7 @@ class LLMTeacher:
             prompt=f"{prompt.id}@{prompt.version}",
             config=config,
             round=known.get("round", 0),
-            sampling=sampling_of(config),
+            sampling=sampling_of(config, self.model),
             extra=schema_kwargs(self.model, "verdict", schema) if schema else None,
         )
 
