@@ -7,6 +7,7 @@ reads a YAML mapping of these names; flags override the file. Any further argume
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_origin
 
@@ -176,10 +177,10 @@ class CollectionConfig(StageConfig):
     )
     estimate: EstimateConfig = EstimateConfig()
 
-    @field_validator("store", mode="after")
+    @field_validator("store", mode="wrap")  # a Path would fold `file:///x`
     @classmethod
-    def _a_path_unless_an_address(cls, value: Path | str) -> Path | str:
-        return value if "://" in str(value) else Path(value)
+    def _a_path_unless_an_address(cls, value: Any, check: Callable[[Any], Path | str]) -> Path | str:
+        return value if isinstance(value, str) and "://" in value else Path(check(value))
 
     @model_validator(mode="before")
     @classmethod
