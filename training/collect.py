@@ -65,7 +65,8 @@ def run_collect(
         ``collected``, ``skipped`` (already in the store), ``elsewhere`` (another process made them), ``left``
         and ``stopped`` (why, or None); ``errors``, and by reason ``failed``, ``dropped`` (problems),
         ``set_aside`` (wrong attempts that the teacher was not shown) and ``quarantined``; ``inspector`` (an
-        `InspectionReport`); ``attempts``, ``right_first``, ``right_final`` and ``accuracy``; by role
+        `InspectionReport`); ``attempts``, ``scored``, ``right_first``, ``right_final`` and ``accuracy`` (of the
+        scored); by role
         ``calls``, ``tokens``, ``tokens_in``, ``tokens_out`` and ``cost``; ``seconds`` and ``rate``. Of a dry
         run, what `estimate_collection` returns.
 
