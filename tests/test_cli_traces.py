@@ -183,6 +183,43 @@ def test_export_filters_and_reaches_addresses(folder: Path) -> None:
     assert [trace.id for trace in open_store("memory://exported")] == ["trace-1"]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "sts"])
+def test_an_output_that_is_there_is_replaced_only_by_force(folder: Path, tmp_path: Path, kind: str) -> None:
+    output = tmp_path / "out" / "x" if kind == "sts" else tmp_path / "out"
+    output.parent.mkdir(exist_ok=True)
+    output.write_text("mine")
+    target = str(tmp_path / "out")
+    flags = ("traces", "export", str(folder), "--format", kind, "--output", target)
+    assert_one_sentence(run_cli(*flags), 2, "is there already. Pass another path, or --force")
+    assert output.read_text() == "mine"
+    assert run_cli(*flags, "--force").stdout == f"3 traces in {target}\n"
+    assert kind == "sts" or output.read_bytes() != b"mine"
+
+
+def test_an_output_at_an_address_that_is_there_is_replaced_only_by_force(folder: Path) -> None:
+    flags = ("traces", "export", str(folder), "--output", "memory://once/traces.jsonl")
+    assert run_cli(*flags).exit_code == 0
+    assert_one_sentence(run_cli(*flags), 2, "is there already")
+    assert run_cli(*flags, "--force").exit_code == 0
+    inside = ("traces", "export", "memory://once/", "--output", "memory://once/traces-2.jsonl", "--force")
+    assert_one_sentence(run_cli(*inside), 2, "is in the store 'memory://once/'")
+    assert len(list(open_store("memory://once"))) == 3
+
+
+def test_an_output_in_the_store_is_refused(folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    for output in (
+        f"{folder}/traces-new.jsonl",
+        f"{folder}/deep/x.jsonl",
+        f"{folder}/../{folder.name}/x.jsonl",
+    ):
+        result = run_cli("traces", "export", str(folder), "--output", output, "--force")
+        assert_one_sentence(result, 2, "would hold these traces twice")
+    sessions = run_cli("traces", "export", str(folder), "--output", str(folder), "--format", "sts", "--force")
+    assert_one_sentence(sessions, 2, "would hold these traces twice")
+    assert sorted(folder.iterdir()) == before
+
+
 @pytest.fixture
 def training_store(tmp_path: Path) -> Path:
     path = tmp_path / "store"
@@ -239,9 +276,10 @@ def test_no_row_and_a_bad_output_are_one_sentence(folder: Path, tmp_path: Path) 
     nothing = export("--format", "sft", "--output", str(tmp_path / "rows.jsonl"))
     assert nothing.exit_code == 2
     assert "No training row is left" in nothing.stderr
-    taken = export("--output", str(folder))
+    (tmp_path / "taken").mkdir()
+    taken = export("--output", str(tmp_path / "taken"))
     assert taken.exit_code == 2
-    assert f"Traces cannot be written to '{folder}': Is a directory" in taken.stderr
+    assert f"Traces cannot be written to '{tmp_path / 'taken'}': Is a directory" in taken.stderr
     assert export("--format", "csv", "--output", "x").exit_code == 2
     assert_one_sentence(run_cli("traces", "ls", "/nowhere"), 2, "There are no traces at '/nowhere'")
     assert_one_sentence(run_cli("traces", "compact", "/nowhere"), 2, "There are no traces at '/nowhere'")

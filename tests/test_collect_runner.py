@@ -315,6 +315,46 @@ class TestTally:
         assert "cost 0.01" in tally.line()
         assert "right at first 33.3%" in tally.line()
 
+    def test_an_attempt_that_cannot_be_scored_is_neither_right_nor_wrong(self) -> None:
+        """Of one right, one wrong and two without a target, one of two is right."""
+        tally = Tally(total=4, skipped=0)
+        for status in ("correct", "incorrect", "unscored", "unscored"):
+            verdict = Verdict.model_validate({"status": status})
+            tally.add(trace(solution=Solution(raw="x", answer="6"), verdict=verdict))
+        found = tally.summary()
+        assert (found["attempts"], found["scored"], found["accuracy"]) == (4, 2, 0.5)
+        assert "right at first 50.0%" in tally.line()
+
+    def test_without_a_scored_attempt_there_is_no_accuracy(self) -> None:
+        tally = Tally(total=1, skipped=0)
+        tally.add(trace(solution=Solution(raw="x"), verdict=Verdict(status="unscored")))
+        assert tally.summary()["accuracy"] is None
+        assert "right at first" not in tally.line()
+
+    @pytest.mark.parametrize(
+        ("texts", "reason"),
+        [
+            (
+                (
+                    "teacher: APIStatusError: Error code: 503 - {'id': 'a1'}",
+                    "teacher: APIStatusError: Error code: 503 - {'id': 'b2'}",
+                ),
+                "teacher: APIStatusError: Error code: 503 - {_: _}",
+            ),
+            (
+                (
+                    "http://127.0.0.1:8000/v1 gave up after 2.5 s.",
+                    "http://127.0.0.1:8000/v1 gave up after 300 s.",
+                ),
+                "http://127.0.0.1:8000/v1 gave up after _ s.",
+            ),
+            (("HTTP 429 from 'http://gpu:1/v1' for 'p1'",), "HTTP 429 from 'http://gpu:1/v1' for _"),
+            (("status 404 at localhost:8000 in step 404",), "status 404 at localhost:8000 in step _"),
+        ],
+    )
+    def test_status_codes_and_addresses_stay_in_a_reason(self, texts: tuple[str, ...], reason: str) -> None:
+        assert {failure_reason(trace("error", error=text)) for text in texts} == {reason}
+
     def test_failures_with_other_numbers_are_one_reason(self) -> None:
         texts = ("step 3 of 'a1' failed after 2.5 s", "step 14 of 'b2' failed after 30 s")
         assert len({failure_reason(trace("error", error=text)) for text in texts}) == 1

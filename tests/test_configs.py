@@ -235,6 +235,26 @@ def test_a_mistake_is_named_with_its_remedy(kind, flags, message) -> None:  # ty
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "flags", "start"),
+    [
+        (CollectionConfig, ["--part", "3/2"], "`part=3/2`: there is no part 3 of 2; pass 1/2 to 2/2."),
+        (CollectionConfig, ["--max_cost", "1"], "`max_cost=1` needs prices; pass `student_price`"),
+        (CollectionConfig, ["--student_price", "-1", "2"], "`student_price=(-1.0, 2.0)` is negative; pass"),
+        (LoopConfig, ["--collect.part", "3/2"], "In `collect`, `part=3/2`: there is no part 3 of 2"),
+        (
+            DpoConfig,
+            ["--loss_type", "sft", "--loss_weights", "1", "2"],
+            "`loss_type` and `loss_weights` have 1",
+        ),
+    ],
+)
+def test_fields_that_do_not_fit_are_named_first(kind, flags, start) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigError) as error:
+        parse(kind, *flags)
+    assert str(error.value).startswith(start)
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", "42"])
 def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "config.yaml"

@@ -20,6 +20,7 @@ from supercorrect_agent.problems import (
     decontaminate,
     evaluation_questions,
     fold_question,
+    iter_problems,
     load_held_out,
     load_problems,
 )
@@ -130,3 +131,26 @@ def test_a_question_is_found_in_itself_and_folds_once(question: str, other: str)
     assert fold_question(fold_question(question)) == fold_question(question)
     if other not in held_out:
         assert fold_question(other) != fold_question(question)
+
+
+def test_a_report_that_counted_no_reading_counts_what_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "held.jsonl"
+    file.write_text('{"question": "What is 1+1?", "answer": "2"}\n')
+    problems = [
+        Problem(id="a", question="what is 1 + 1"),
+        Problem(id="b", question="What is 1+1"),
+        Problem(id="c", question="Why?"),
+    ]
+    report = ProblemReport()
+    assert [each.id for each in decontaminate(problems, file, report=report)] == ["c"]
+    assert report.lines()[0] == "problems: 1 kept, 2 dropped"
+
+
+def test_a_report_that_counts_while_it_reads_is_lessened(tmp_path: Path) -> None:
+    file = tmp_path / "held.jsonl"
+    file.write_text('{"question": "What is 1+1?", "answer": "2"}\n')
+    own = tmp_path / "own.jsonl"
+    own.write_text(file.read_text() + '{"question": "Why?", "answer": "1"}\n')
+    report = ProblemReport()
+    assert len(decontaminate(iter_problems(own, report=report), file, report=report)) == 1
+    assert report.lines()[0] == "problems: 1 kept, 1 dropped"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from supercorrect_agent.errors import ConfigError
 from supercorrect_agent.grammar import last_boxed
-from supercorrect_agent.problems import load_problems, without_calculator_marks
+from supercorrect_agent.problems import evaluation_questions, load_problems, without_calculator_marks
 from supercorrect_agent.types import Verdict
 from supercorrect_agent.verification import MathVerifier
 
@@ -25,6 +26,14 @@ def test_two_hundred_of_each_ship(name: str) -> None:
     assert all(problem.answer and problem.reference_solution for problem in problems)
     assert {(problem.source, problem.split) for problem in problems} == {(name, "train")}
     assert len(load_problems(f"sample:{name}", mapping=name, n=5)) == 5
+
+
+@pytest.mark.parametrize("split", ["test", "testing"])
+def test_training_problems_are_not_called_test_problems(split: str) -> None:
+    with pytest.raises(ConfigError, match=f"`split={split}` would call the problems of `sample:gsm8k` test"):
+        load_problems("sample:gsm8k", split=split)
+    assert {each.split for each in load_problems("sample:gsm8k", split="dev", holdout=20)} == {"dev"}
+    assert len(list(evaluation_questions("sample:gsm8k"))) == 200  # to be kept out, whatever they are
 
 
 def test_answers_of_gsm8k_agree_with_their_references() -> None:

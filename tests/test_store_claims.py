@@ -107,3 +107,23 @@ def test_a_path_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(StoreError, match=r"^Runs cannot be claimed in '.*taken/traces/claims': .*\.$"):
         Claims(tmp_path / "taken" / "traces")
+
+
+def test_a_full_disk_asks_for_space(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: SQLite needs 32 KiB beside its table."""
+    code = "import sys; from supercorrect_agent.store import Claims; Claims(sys.argv[1])"
+    limited = 'ulimit -f 20 && exec "$0" -c "$1" "$2"'
+    command = ["sh", "-c", limited, sys.executable, code, str(tmp_path / "t")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "StoreError: Runs cannot be claimed" in ended.stderr
+    assert "Free space there" in ended.stderr
+    assert "Make it writable" not in ended.stderr
+
+
+def test_a_disk_that_fills_up_asks_for_space(tmp_path: Path) -> None:
+    with Claims(tmp_path / "t") as claims:
+        claims._database.execute("PRAGMA max_page_count = 1")
+        keys = (TraceKey(number.to_bytes(16)) for number in range(1000))
+        with pytest.raises(StoreError, match=r"database or disk is full\. Free space there"):
+            all(claims.claim(key) for key in keys)

@@ -32,6 +32,7 @@ from supercorrect_agent.problems import ProblemReport, decontaminate, load_probl
 from supercorrect_agent.state import CollectConfig
 from supercorrect_agent.store import Claims, JsonlTraceStore, open_store
 from supercorrect_agent.types import Problem, Trace
+from training.collect_checks import check_outputs
 from training.collect_estimate import estimate_collection, estimate_lines
 from training.collect_runner import Runner, kept_errors
 from training.collect_stop import EXIT_TERMINATED
@@ -65,9 +66,9 @@ def run_collect(
         ``collected``, ``skipped`` (already in the store), ``elsewhere`` (another process made them), ``left``
         and ``stopped`` (why, or None); ``errors``, and by reason ``failed``, ``dropped`` (problems),
         ``set_aside`` (wrong attempts that the teacher was not shown) and ``quarantined``; ``inspector`` (an
-        `InspectionReport`); ``attempts``, ``right_first``, ``right_final`` and ``accuracy``; by role
-        ``calls``, ``tokens``, ``tokens_in``, ``tokens_out`` and ``cost``; ``seconds`` and ``rate``. Of a dry
-        run, what `estimate_collection` returns.
+        `InspectionReport`); ``attempts``, ``scored``, ``right_first``, ``right_final`` and ``accuracy`` (of
+        the scored); by role ``calls``, ``tokens``, ``tokens_in``, ``tokens_out`` and ``cost``; ``seconds``
+        and ``rate``. Of a dry run, what `estimate_collection` returns.
 
     Raises:
         SuperCorrectError: Problems, models or the store are unusable, or no run succeeds at all.
@@ -75,6 +76,7 @@ def run_collect(
         SystemExit: SIGTERM did.
     """
     show = show or Lines(say)
+    check_outputs(config)
     report = ProblemReport()
     problems = _read_problems(config, report)
     store = open_store(config.store, sync=config.sync)

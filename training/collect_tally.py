@@ -14,7 +14,9 @@ from training.free_reviews import FreeReviews
 from training.progress import Pace
 
 MILLION = 1_000_000
-_VARIABLE = re.compile(r"'[^']{0,80}'|\d+(?:\.\d+)?")
+_TELLING = r"'https?://[^']{0,80}'|https?://[^\s'\",;)]+|\b(?:localhost|\d{1,3}(?:\.\d{1,3}){3})(?::\d+)?\b"
+_TELLING += r"|\b(?:[Cc]ode|[Ss]tatus|HTTP)(?: code)?[:= ]{1,2}[1-5]\d\d\b"
+_VARIABLE = re.compile(rf"({_TELLING})|'[^']{{0,80}}'|\d+(?:\.\d+)?")
 Prices = Mapping[str, tuple[float, float]]
 
 
@@ -28,12 +30,13 @@ class Tally:
 
     Attributes:
         row: How many of the last runs failed, one after another.
+        scored: Attempts whose answer could be compared; the others are neither right nor wrong.
         elsewhere: Runs that another process on the same store made meanwhile.
     """
 
     def __init__(self, *, total: int, skipped: int, prices: Prices | None = None) -> None:
         self.total, self.skipped, self._prices = total, skipped, dict(prices or {})
-        self.done = self.errors = self.attempts = self.right_first = self.right_final = 0
+        self.done = self.errors = self.attempts = self.scored = self.right_first = self.right_final = 0
         self.row = self.elsewhere = 0
         self.calls: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
@@ -62,6 +65,7 @@ class Tally:
         if trace.solution is not None and trace.verdict is not None:
             verdicts = [trace.verdict, *(round_.verdict for round_ in trace.rounds if round_.verdict)]
             self.attempts += 1
+            self.scored += trace.verdict.status != "unscored"
             self.right_first += trace.verdict.correct
             self.right_final += verdicts[-1].correct
         self.inspections.add(trace)
@@ -106,8 +110,8 @@ class Tally:
         left = self.total - self.done - self.elsewhere
         if self.done and left > 0:
             parts.append(f"{_duration(left / rate)} left")
-        if self.attempts:
-            parts.append(f"right at first {self.right_first / self.attempts:.1%}")
+        if self.scored:
+            parts.append(f"right at first {self.right_first / self.scored:.1%}")
         parts.append(f"{self.tokens.total()} tokens")
         if self.priced:
             parts.append(f"cost {sum(self.cost.values()):.2f}")
@@ -139,8 +143,9 @@ class Tally:
             "dropped": dict(self.dropped.most_common()), "quarantined": dict(self.quarantined.most_common()),
             "set_aside": dict(self.set_aside.most_common()), "inspector": self.inspections.table(),
             "status": dict(self.status.most_common()),
-            "attempts": self.attempts, "right_first": self.right_first, "right_final": self.right_final,
-            "accuracy": self.right_first / self.attempts if self.attempts else None,
+            "attempts": self.attempts, "scored": self.scored,
+            "right_first": self.right_first, "right_final": self.right_final,
+            "accuracy": self.right_first / self.scored if self.scored else None,
             "calls": dict(self.calls), "tokens": dict(self.tokens), "tokens_in": dict(self.tokens_in),
             "tokens_out": tokens_out, "cost": {role: round(cost, 6) for role, cost in self.cost.items()},
             "seconds": round(self.pace.elapsed, 2), "rate": round(self.done / self.pace.elapsed, 3),
@@ -149,9 +154,12 @@ class Tally:
 
 
 def failure_reason(trace: Trace) -> str:
-    """Why a run failed, without the numbers and names that differ from problem to problem."""
+    """Why a run failed, without the numbers and names that differ from problem to problem.
+
+    Addresses and HTTP status codes stay: they say which server it was, and what is wrong with it.
+    """
     text = (trace.error or "no reason given").strip()
-    return _VARIABLE.sub("_", text)[:160]
+    return _VARIABLE.sub(lambda found: found[1] or "_", text)[:160]
 
 
 def _counts(counts: Counter[str]) -> str:

@@ -7,6 +7,7 @@ reads a YAML mapping of these names; flags override the file. Any further argume
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_origin
 
@@ -184,10 +185,10 @@ class CollectionConfig(StageConfig):
     )
     estimate: EstimateConfig = EstimateConfig()
 
-    @field_validator("store", mode="after")
+    @field_validator("store", mode="wrap")  # a Path would fold `file:///x`
     @classmethod
-    def _a_path_unless_an_address(cls, value: Path | str) -> Path | str:
-        return value if "://" in str(value) else Path(value)
+    def _a_path_unless_an_address(cls, value: Any, check: Callable[[Any], Path | str]) -> Path | str:
+        return value if isinstance(value, str) and "://" in value else Path(check(value))
 
     @model_validator(mode="before")
     @classmethod
@@ -206,11 +207,15 @@ class CollectionConfig(StageConfig):
             )
         prices = (*self.student_price, *self.teacher_price, *self.inspector_price)
         if min(prices) < 0:
-            raise ValueError("a price is negative; pass the price of a million tokens, in and out")
+            named = (f"{role}_price" for role in ("student", "teacher", "inspector"))
+            wrong = " and ".join(
+                f"`{name}={getattr(self, name)}`" for name in named if min(getattr(self, name)) < 0
+            )
+            raise ValueError(f"{wrong} is negative; pass the price of a million tokens, in and out")
         if self.max_cost is not None and not any(prices):
             raise ValueError(
-                "`max_cost` needs prices; pass `student_price`, `teacher_price` or `inspector_price`, each a "
-                "million tokens in and out"
+                f"`max_cost={self.max_cost:g}` needs prices; pass `student_price`, `teacher_price` or "
+                "`inspector_price`, each a million tokens in and out"
             )
         return self
 
@@ -390,8 +395,8 @@ class DpoConfig(TrainConfig):
     def _one_weight_per_loss(self) -> DpoConfig:
         if len(self.loss_type) != len(self.loss_weights):
             raise ValueError(
-                f"{len(self.loss_type)} losses but {len(self.loss_weights)} weights; "
-                "give `loss_weights` one number for each of `loss_type`"
+                f"`loss_type` and `loss_weights` have {len(self.loss_type)} losses but "
+                f"{len(self.loss_weights)} weights; give `loss_weights` one number for each of `loss_type`"
             )
         return self
 

@@ -68,7 +68,7 @@ def run_evaluate(config: EvaluationConfig, *, say: Say = print_line) -> dict[str
         config.problems,
         n=config.n,
         seed=config.seed,
-        split="dev" if config.holdout else "test",
+        split="dev" if config.holdout else "train" if config.problems.startswith("sample:") else "test",
         holdout=config.holdout,
     )
     pace = Pace()

@@ -73,6 +73,9 @@ def make_config(kind: type[C], values: Mapping[str, Any]) -> C:
             raise ConfigError(
                 f"`{name}` is missing. Pass --{name} or write it in the --config file."
             ) from None
+        if first["type"] == "value_error" and isinstance(value, Mapping):  # fields that do not fit together
+            where = f"In `{name}`, " if name else ""
+            raise ConfigError(f"{where}{message}. Run with --help for bounds.") from None
         raise ConfigError(
             f"`{name}={value!r}` is not valid: {message}. Run with --help for bounds."
         ) from None

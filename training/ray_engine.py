@@ -22,6 +22,7 @@ from typing import Any
 
 from supercorrect_agent.errors import ConfigError, ModelError, StoreError
 from supercorrect_agent.store import TraceKey, TraceStore, open_store, trace_key
+from supercorrect_agent.store.places import RemotePlace
 from supercorrect_agent.types import Problem, Trace
 from training.collect_runner import GIVE_UP_AFTER, Collects, kept_error
 from training.collect_stop import SIGNALS, Budgets, Stop
@@ -76,6 +77,7 @@ class RayRun:
 
         Raises:
             ModelError: No run succeeds, or a server that answered before is gone.
+            StoreError: What the actors made is not in the store.
             ConfigError: Ray is not installed.
             KeyboardInterrupt: A second signal came.
         """
@@ -101,7 +103,7 @@ class RayRun:
     def _pass_until_done(self, ray: Any, flag: Any, units: Sequence[Unit]) -> None:
         idle = 0
         while units and not self.stop.asked.is_set():
-            before = self._tally.done
+            made, missing = self._tally.done, sum(map(len, units))
             try:
                 self._pass(ray, flag, units)
             except ray.exceptions.RayError as error:
@@ -112,18 +114,31 @@ class RayRun:
                 ) from error
             if self.stop.asked.is_set():
                 return
-            idle = 0 if self._tally.done > before else idle + 1
-            if idle >= _PATIENCE:
-                raise ModelError(
-                    f"{idle} passes over {len(units)} problems brought no trace: the actors die. See Ray's "
-                    "logs, and whether every machine of the cluster reaches the store and has this package."
-                )
-            done = self._standing()
-            left = (
-                tuple(one for one in unit if one.key not in done and one.key not in self._failed)
-                for unit in units
+            units = self._left(units)
+            idle = 0 if sum(map(len, units)) < missing else idle + 1
+            if idle:
+                self._give_up_if_hopeless(idle, len(units), self._tally.done - made)
+
+    def _left(self, units: Sequence[Unit]) -> list[Unit]:
+        done = self._standing()
+        left = (
+            tuple(one for one in unit if one.key not in done and one.key not in self._failed)
+            for unit in units
+        )
+        return [unit for unit in left if unit]
+
+    def _give_up_if_hopeless(self, idle: int, units: int, made: int) -> None:
+        """What was made and paid for must be in the store; actors that die are given a few passes."""
+        if made:
+            raise StoreError(
+                f"The actors made {made} traces in a pass, and none of them is in the store "
+                f"'{self.config.store}'. Pass a `--store` that all machines reach under this name."
             )
-            units = [unit for unit in left if unit]
+        if idle >= _PATIENCE:
+            raise ModelError(
+                f"{idle} passes over {units} problems brought no trace: the actors die. See Ray's "
+                "logs, and whether every machine of the cluster reaches the store and has this package."
+            )
 
     def _pass(self, ray: Any, flag: Any, units: Sequence[Unit]) -> None:
         rows = [{"unit": _packed(unit, self._known.get(unit[0].problem.id, ()))} for unit in units]
@@ -216,7 +231,8 @@ class _Actor:
         settings = CollectionConfig.model_validate_json(config)
         telemetry(settings.telemetry).__enter__()  # for as long as the actor lives
         self._collector: Collects = ProblemCollector(settings)
-        self._store = open_store(settings.store)
+        self._store = open_store(settings.store, sync=settings.sync)
+        self._in_parts = isinstance(self._store.place, RemotePlace)
         self._store.ensure_writable()
         self._flag, self._stopped, self._looked_at = flag, False, 0.0
         self._turns = asyncio.Semaphore(at_once)
@@ -224,11 +240,19 @@ class _Actor:
 
     async def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """The traces of a batch of units, as JSON; one empty row for what was not begun."""
+        units = (self._unit(json.loads(text)) for text in batch["unit"])
+        made = await asyncio.gather(*units, return_exceptions=True)
+        rows: list[tuple[str, bool]] = []
         try:
-            made = await asyncio.gather(*(self._unit(json.loads(text)) for text in batch["unit"]))
+            if self._in_parts:  # nothing is stored there before a part is written
+                self._store.flush()
+            for each in made:
+                if isinstance(each, BaseException):
+                    raise each
+                rows += each
         except (ModelError, StoreError) as error:
             return {"trace": [""], "stored": [False], "failure": [str(error)]}
-        rows = [row for rows in made for row in rows] or [("", False)]
+        rows = rows or [("", False)]
         return {
             "trace": [text for text, _ in rows],
             "stored": [stored for _, stored in rows],

@@ -159,10 +159,14 @@ def export(
             show_default=False,
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output that is there already.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write traces, training rows (TRL's formats), or sessions (the Hub's trace viewer) to a file."""
+    from supercorrect_agent.store.export import check_output
+
     _check_status(status)
+    check_output(path, output, force=force)
     with _reading(path) as traces:
         filtered = status is not None or problem is not None or limit is not None
         wanted = islice(_matching(traces, None, status, problem), limit) if filtered else traces

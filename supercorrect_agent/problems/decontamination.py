@@ -133,7 +133,8 @@ def decontaminate(
         words: How many words in a row; None: whole questions only.
         on_match: ``drop`` leaves these problems out; ``refuse`` makes an error of them.
         mapping: The fields of the evaluation sets.
-        report: Counts what was left out, as ``held out``; its ``kept`` is lessened by as many.
+        report: Counts what was left out, as ``held out``. Its ``kept`` is lessened by as many if their
+            reading counted there too; else what is kept is added.
 
     Raises:
         DataError: ``refuse``, and there is a match: names the first ones and says how many there are. Or an
@@ -156,7 +157,10 @@ def decontaminate(
             matches.append(f"'{problem.id}' ({_shortened(problem.question)}) of {name}")
         if report is not None and on_match == "drop":
             report.drop("held out", f"{problem.source}:{problem.id} of {name}")
-            report.kept -= 1
+    if report is not None and report.kept < count + len(kept):  # no reading has counted them
+        report.kept += len(kept)
+    elif report is not None and on_match == "drop":
+        report.kept -= count
     if count and on_match == "refuse":
         raise DataError(
             f"{count} of {count + len(kept)} problems are in evaluation sets: {', '.join(matches)}"

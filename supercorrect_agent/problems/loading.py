@@ -113,6 +113,11 @@ def _check(name: str, *, split: str, n: int | None, holdout: int | None, max_cha
         if value is not None and value < 1:
             raise ConfigError(f"`{option}={value}` is less than 1. Pass a number from 1 on, or leave it out.")
     if holdout is None:
+        if name.startswith("sample:") and canonical_split(split) == "test":
+            raise ConfigError(
+                f"`split={split}` would call the problems of `{name}` test problems, but all are training "
+                "problems. Leave `split` out, or pass `holdout` and `split=dev`."
+            )
         return
     if split not in ("train", "dev"):
         raise ConfigError(

@@ -7,6 +7,7 @@ claim of a process that died is another's to take over, unless its trace is in t
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
@@ -25,6 +26,7 @@ from supercorrect_agent.store.places import LocalPlace, find_place
 from supercorrect_agent.store.protocol import TraceKey
 
 T = TypeVar("T")
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 _WAIT = 60.0
 """Seconds that a claim waits for others' claims."""
 
@@ -62,10 +64,7 @@ class Claims:
             self._alive = self._hold(self._owner)
             self._database = _connect(self._folder / "claims.sqlite")
         except (OSError, ValueError, sqlite3.Error) as error:
-            raise StoreError(
-                f"Runs cannot be claimed in '{self._folder}': {error}. Make it writable, or remove it if no "
-                "process works on this store."
-            ) from error
+            raise self._unusable(error) from error
 
     def claim(self, key: TraceKey) -> bool:
         """Takes a run, for good: whoever holds it stores its trace, or gives it back.
@@ -160,9 +159,21 @@ class Claims:
         try:
             return act()
         except sqlite3.Error as error:
-            raise StoreError(
-                f"Runs cannot be claimed in '{self._folder}': {error}. Free space and permissions there."
-            ) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> StoreError:
+        remedy = "Make it writable, or remove it if no process works on this store."
+        if _is_full(error):
+            remedy = "Free space there; a limit on the size of files (`ulimit -f`) counts too."
+        return StoreError(f"Runs cannot be claimed in '{self._folder}': {error}. {remedy}")
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether no more can be written. SQLite calls a file that may not grow a failed write."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 def _connect(file: Path) -> sqlite3.Connection:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from supercorrect_agent.errors import StoreError
+from supercorrect_agent.errors import ConfigError, StoreError
 from supercorrect_agent.store.columns import record_row
 from supercorrect_agent.store.lines import format_line, parse_record
 from supercorrect_agent.store.parquet import TraceWriter
@@ -18,6 +18,46 @@ from supercorrect_agent.store.sts import format_session
 from supercorrect_agent.types import Trace
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+def check_output(store: str, output: str, *, force: bool) -> None:
+    """Refuses an output that would be read as a part of the store, or replace what is there.
+
+    Args:
+        store: Where the traces are.
+        output: Where they are to go.
+        force: What is there may be replaced.
+
+    Raises:
+        ConfigError: It would, and ``force`` does not allow it. Nothing allows an output in the store.
+    """
+    with _refusing(output):
+        root, target = _plain_path(store), _plain_path(output)
+        if target == root or target.startswith(f"{root}/"):
+            raise ConfigError(
+                f"`--output {output}` is in the store '{store}', which would hold these traces twice. "
+                "Pass a path outside of it."
+            )
+        if not force and _is_there(output):
+            raise ConfigError(
+                f"`--output {output}` is there already. Pass another path, or --force to replace it."
+            )
+
+
+def _plain_path(path: str) -> str:
+    """A local path with links followed, or an address without a slash at its end."""
+    scheme, _, rest = path.partition("://")
+    if is_address(path) and scheme.lower() not in ("file", "local"):
+        return path.rstrip("/")
+    return os.path.realpath(rest if is_address(path) else path)
+
+
+def _is_there(output: str) -> bool:
+    """Whether there is a file, or a folder with anything in it."""
+    if is_address(output):
+        system, path = open_address(output)
+        return bool(system.find(path))
+    return bool(os.listdir(output)) if os.path.isdir(output) else os.path.lexists(output)
 
 
 def export_jsonl(traces: Iterable[Trace], output: str | Path) -> int:
@@ -111,6 +151,6 @@ def _refusing(output: str | Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError | ConfigError):
             raise
         raise unwritable(str(output), error) from error

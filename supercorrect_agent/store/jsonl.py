@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from supercorrect_agent.errors import StoreError
-from supercorrect_agent.store.lines import format_line
+from supercorrect_agent.store.lines import format_line, is_json, parse_record
 from supercorrect_agent.store.places import LocalPlace, RemotePlace, find_place
 from supercorrect_agent.store.protocol import BrokenLine, TraceKey
 from supercorrect_agent.store.reading import Reading
@@ -82,8 +82,10 @@ class JsonlTraceStore:
         """Creates the file if need be: call this before hours of work depend on it.
 
         Raises:
-            StoreError: The path cannot be written.
+            StoreError: The path cannot be written, or is a file of something else, such as problems.
         """
+        if isinstance(self.place, LocalPlace) and self.place.is_file:
+            _check_is_of_traces(self.place)
         with self._lock:
             self._writer.ensure()
 
@@ -164,6 +166,21 @@ class JsonlTraceStore:
     def note(self, reading: Reading) -> None:
         """Takes over what a reading of this store could not read."""
         self.skipped, self.broken = reading.skipped, tuple(reading.broken)
+
+
+def _check_is_of_traces(place: LocalPlace) -> None:
+    """Looks at the first line of a file; one that is no JSON may be a trace that was torn."""
+    try:
+        with place.open(place.path.name) as file:
+            first = next((line for line in file if line.strip()), b"")
+    except OSError:  # it is not there, or writing to it says why
+        return
+    if not first or parse_record(first) is not None or not is_json(first):
+        return
+    raise StoreError(
+        f"The store '{place.path}' is a file of JSON lines that are no traces, such as problems: they "
+        "would be appended to. Pass another file, or a folder."
+    )
 
 
 def open_store(

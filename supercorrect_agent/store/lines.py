@@ -62,6 +62,15 @@ def parse_record(line: bytes) -> dict[str, Any] | None:
     return record if "id" in record["problem"] else None
 
 
+def is_json(line: bytes) -> bool:
+    """Whether a line is JSON of any kind."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _parse_slowly(line: bytes) -> Any:
     try:
         return json.loads(line)

@@ -133,8 +133,8 @@ def find_place(path: str | os.PathLike[str]) -> LocalPlace | RemotePlace:
         StoreError: Nothing can be there: a file of another kind, or a scheme that is not installed.
     """
     text = str(path)
-    if not isinstance(path, str):  # a Path folds `s3://bucket` to `s3:/bucket`
-        text = _FOLDED.sub(r"\1://", text, count=1) if _FOLDED.match(text) else text
+    if not isinstance(path, str):  # a Path folds `s3://bucket` to `s3:/bucket`, and `file:///x` to `file:/x`
+        text = _FOLDED.sub(r"\1:///" if text[:5].lower() in ("file:", "local") else r"\1://", text, count=1)
     if not is_address(text):
         return LocalPlace(Path(text))
     scheme, _, rest = text.partition("://")
