@@ -96,7 +96,7 @@ class _Place:
         if self._answered:
             return "beyond" if self.suspect is not None else "answer"
         if self.suspect is None or self.need is None:
-            return "quantity" if self.reading.numbers[self.step] else "missing"
+            return "quantity" if self._strange else "missing"
         own, need = (_counts(node) for node in (self.suspect.node, self.need.node))
         if own == need:
             return "operation"
@@ -144,6 +144,13 @@ class _Place:
                 return True
         bare = self.suspect is None and bool(self.reading.numbers[self.step])
         return bare and answer in self.done and answer not in self.known.given
+
+    @property
+    def _strange(self) -> bool:
+        """Whether a step has a number that is none of the problem's, or nothing is missing beside it."""
+        numbers = {number.value for number in self.reading.numbers[self.step]}
+        found = self.known.given | self.known.results | self.done
+        return bool(numbers) and (self.suspect is not None or self.need is None or not numbers <= found)
 
     @property
     def _own(self) -> str:
