@@ -81,7 +81,7 @@ def read_labelled(path: Path) -> Iterator[Labelled]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file that are not empty, with their numbers; ``splitlines`` would also split at U+2028."""
+    """The lines of a file with their numbers, but empty ones; ``splitlines`` would split at U+2028 too."""
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if line.strip():

@@ -218,7 +218,7 @@ def _rule_checks(collector: Collector, state: CollectState, found: Critique) -> 
 
 
 def _says_false(solution: Solution, found: Critique) -> bool:
-    """Whether the step that is called wrong holds an equation that is certainly false, whatever the answer."""
+    """Whether the step that is called wrong holds an equation that is certainly false."""
     named = (step.text for step in solution.steps if step.index == found.step)
     return any(false_equation(text) is not None for text in named)
 

@@ -385,7 +385,12 @@ def test_a_megabyte_is_read():
 
 @pytest.mark.parametrize(
     ("text", "answer"),
-    [("The answer is 1 1/2.", "1 1/2"), ("-2 3/4", "-2 3/4"), ("x^2\\frac{1}{2}", "\\frac{1}{2}"), ("3 12", "12")],
+    [
+        ("The answer is 1 1/2.", "1 1/2"),
+        ("-2 3/4", "-2 3/4"),
+        ("x^2\\frac{1}{2}", "\\frac{1}{2}"),
+        ("3 12", "12"),
+    ],
 )
 def test_a_mixed_number_is_read_whole(text, answer):
     assert extract_answer(text) == (answer, "last_number")

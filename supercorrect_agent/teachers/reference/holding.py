@@ -43,7 +43,7 @@ class Holding:
         return next((i for i in later if final is not None and final in self._contents[i].written), last)
 
     def past(self, index: int) -> int:
-        """The step, or where it holds the first behind it that does not; the last one may always be blamed."""
+        """The step, or where it holds the first behind it that does not, else the last."""
         last = len(self._steps) - 1
         return next((i for i in range(index, last) if not self._holds(i)), last)
 
