@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 
+from supercorrect_agent.inspector.arithmetic import false_equation
 from supercorrect_agent.teachers.reference.algebra import first_failure
 from supercorrect_agent.teachers.reference.falsehoods import certain_falsehood
 from supercorrect_agent.teachers.reference.formulas import Formulas
@@ -170,3 +171,31 @@ def test_a_value_stated_without_an_equation_is_judged_by_itself(
     assert (finding.step, finding.kind) == (step, kind)
     assert said in finding.cause
     assert kind != "missing" or finding.cause.startswith("Something is left out here")
+
+
+@pytest.mark.parametrize(
+    ("step", "mended"),
+    [
+        # 16 + 9 is 25, so that 25 - 4 = 21 follows
+        ("Ada has 16 + 9 = 27, and then 27 - 4 = 23.", "Ada has 16 + 9 = 25, and then 25 - 4 = 21."),
+        # two slips that have nothing to do with each other
+        ("16 + 9 = 27. Also 41 - 9 = 35.", "16 + 9 = 25. Also 41 - 9 = 32."),
+        # a number of the problem stays: 9 is what Ada has more
+        ("41 - 9 = 9. Then 16 + 9 = 25.", "41 - 9 = 32. Then 16 + 9 = 25."),
+        # a true equation of other numbers stays as it is
+        ("16 + 9 = 27 and 2 x 3 = 6.", "16 + 9 = 25 and 2 x 3 = 6."),
+    ],
+)  # fmt: skip
+def test_all_false_equations_of_a_corrected_step_are_mended(step: str, mended: str) -> None:
+    found = find_error(PROBLEM, (step, "The answer is 77."), None)
+    assert found is not None
+    assert (found.step, found.correction) == (1, mended)
+    assert false_equation(found.correction) is None
+
+
+def test_a_right_operation_is_carried_on_through_the_step() -> None:
+    # 16 - 9 has to be 16 + 9 = 25, so that 25 - 4 = 21 are left
+    found = find_error(PROBLEM, (*RIGHT[:2], "Ada has 16 - 9 = 7, so 7 - 4 = 3 are left.", "3"), None)
+    assert found is not None
+    assert (found.step, found.kind) == (3, "operation")
+    assert found.correction == "Ada has 16 + 9 = 25, so 25 - 4 = 21 are left."

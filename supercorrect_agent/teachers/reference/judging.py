@@ -39,7 +39,7 @@ def find_error(problem: Problem, steps: Sequence[str], answer: str | None) -> Fi
         return None
     if is_right(reading, known):
         false = certain_falsehood(reading)
-        return None if false is None else explain_slip(reading, false, 1.0)
+        return None if false is None else explain_slip(reading, false, 1.0, known.given)
     formulas = Formulas(reading, known)
     slip = next((one.step for one in reading.computed if one.slip), None)
     if slip is not None and not known.works:
