@@ -58,9 +58,7 @@ def read_labelled(path: Path) -> Iterator[Labelled]:
     Raises:
         DataError: A line lacks a field, or its label is no step of it.
     """
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in _lines(path):
         row: Mapping[str, Any] = json.loads(line)
         question = row.get("question", row.get("problem"))
         label = row.get("first_error_step", row.get("label"))
@@ -82,9 +80,17 @@ def read_labelled(path: Path) -> Iterator[Labelled]:
         yield Labelled(problem, tuple(map(str, steps)), label)
 
 
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file with their numbers, but empty ones; ``splitlines`` would split at U+2028 too."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, line
+
+
 def made_from(path: Path, limit: int, seed: int) -> Iterator[Labelled]:
     """A right and a wrong solution of each problem of a file, as far as they can be made."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [json.loads(line) for _, line in _lines(path)]
     problems = [
         (str(row["question"]), str(row["answer"]), str(row.get("reference_solution") or row.get("solution")))
         for row in rows[:limit]

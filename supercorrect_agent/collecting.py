@@ -31,6 +31,7 @@ from supercorrect_agent.inspector import (
     inspect_critique,
     inspect_trace,
 )
+from supercorrect_agent.inspector.arithmetic import false_equation
 from supercorrect_agent.models import can_prefill
 from supercorrect_agent.outcome import build_trace
 from supercorrect_agent.progress import (
@@ -54,7 +55,7 @@ from supercorrect_agent.state import ERROR_KEPT, TOO_MANY_ERRORS, CollectConfig,
 from supercorrect_agent.student import Continuation, Student, judged, kept_text
 from supercorrect_agent.teachers import RevisingTeacher
 from supercorrect_agent.templates import parse_solution
-from supercorrect_agent.types import Call, Critique, Inspection, Revision, Trace, Verdict
+from supercorrect_agent.types import Call, Critique, Inspection, Revision, Solution, Trace, Verdict
 
 
 def student_solve(collector: Collector, state: CollectState, config: RunnableConfig) -> Flow[Update]:
@@ -188,6 +189,8 @@ def inspect(collector: Collector, state: CollectState, config: RunnableConfig) -
     elif failed_notes(checks):
         reason = quarantine_reason(f"the critique by '{found.author}'", checks, state.get("revisions", 0))
         update["ending"] = ended("quarantined", reason)
+    elif right and found.found_error:
+        update["ending"] = ended("accepted", f"{_RIGHT}, though step {found.step} says what is false")
     elif right and not (collector.settings().student_review or collector.settings().free_review):
         update["ending"] = _ACCEPTED
     return update
@@ -205,7 +208,7 @@ def _rule_checks(collector: Collector, state: CollectState, found: Critique) -> 
         if right
         else "The answer is wrong; name the first wrong step."
     )
-    agrees = (found.step is None) == right
+    agrees = (found.step is None) == right or (right and _says_false(solution, found))
     checks += (Inspection(check="agrees_with_answer", passed=agrees, note="" if agrees else note),)
     if found.answer is not None:
         verdict = yield from collector.compare(found.answer, problem.answer)
@@ -213,6 +216,12 @@ def _rule_checks(collector: Collector, state: CollectState, found: Critique) -> 
     if not failed_notes(checks) and found.found_error and not kept_text(solution, found):
         checks += (Inspection(check="correction", passed=False, note="The corrected step has no text."),)
     return checks
+
+
+def _says_false(solution: Solution, found: Critique) -> bool:
+    """Whether the step that is called wrong holds an equation that is certainly false."""
+    named = (step.text for step in solution.steps if step.index == found.step)
+    return any(false_equation(text) is not None for text in named)
 
 
 def _may_revise(collector: Collector, state: CollectState) -> bool:
@@ -342,7 +351,8 @@ def record(collector: Collector, state: CollectState, config: RunnableConfig) ->
     yield  # a flow without effects
 
 
-_ACCEPTED = ended("accepted", "the answer is the true one")
+_RIGHT = "the answer is the true one"
+_ACCEPTED = ended("accepted", _RIGHT)
 # What a round loses whose critique is revised after the student has followed it.
 _FOLLOWED: dict[str, Any] = {
     **{"solution": None, "answer": None, "continuation": "", "inspections": []},

@@ -78,7 +78,9 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(
-    r"\\[dt]?frac\{-?\d{1,9}\}\{\d{1,9}\}|(?:(?<![\w)\]}])[-−])?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?:\\?%)?"
+    r"(?:(?<![\w.,^{}])\d{1,9})?\\[dt]?frac\{-?\d{1,9}\}\{\d{1,9}\}"
+    r"|(?:(?<![\w)\]}])[-−])?\d+(?:,\d{3})*"
+    r"(?:[ \t]\d{1,9}/\d{1,9}(?![\d/])|(?:\.\d+)?(?:/\d+)?)(?:\\?%)?"  # "1 1/2" is one number
 )
 
 
@@ -217,7 +219,7 @@ def without_boxes(text: str) -> str:
 
 
 def last_number(text: str) -> str | None:
-    """The last number as it is written: ``1,234``, ``3/4``, ``-2.5`` or ``12%``."""
+    """The last number as it is written: ``1,234``, ``3/4``, ``1 1/2``, ``-2.5`` or ``12%``."""
     last = _last_match(_NUMBER, text)
     return last[0] if last else None
 

@@ -377,6 +377,23 @@ class TestRightAttempts:
         assert trace.verdict.correct  # of the attempt, which counts as right all the same
         assert dropped(trace)[0] == {"inspection: agrees_with_answer": 1}
 
+    def test_one_that_names_a_false_equation_is_kept_and_not_trained_on(self) -> None:
+        """The answer is right by luck: 132*3 is not 386, whatever is boxed."""
+        lucky = WRONG.replace("boxed{386}", "boxed{396}")
+        student = prefilling(lucky)
+        trace = collect(student, ScriptedTeacher(FOUND), config=self.SETTINGS)
+        assert (trace.status, failed(trace.rounds[0].inspections)) == ("accepted", [])
+        assert trace.chosen.reason == "the answer is the true one, though step 2 says what is false"
+        assert (trace.rounds[0].critique.step, len(student.prompts)) == (2, 1)
+        reason = {"right attempt criticised": 1}
+        assert dropped(trace) == (reason, reason)
+
+    def test_a_step_beside_the_false_equation_is_no_error(self) -> None:
+        lucky = WRONG.replace("boxed{386}", "boxed{396}")
+        alarm = Critique(step=1, cause="c", correction="Then 47+85=132 in all", author="t")
+        trace = collect(prefilling(lucky), ScriptedTeacher(alarm), config=self.SETTINGS)
+        assert (trace.status, failed(trace.rounds[0].inspections)) == ("quarantined", ["agrees_with_answer"])
+
     def test_a_model_that_finds_an_error_in_it_is_heard(self) -> None:
         """Right by luck: the answer is right, a step is not."""
         trace = collect(

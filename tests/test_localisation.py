@@ -57,6 +57,16 @@ def test_both_spellings_of_labelled_solutions_are_measured(tmp_path: Path) -> No
     assert found["within_one"]["accuracy"] == 1.0
 
 
+def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
+    """U+2028 and U+0085 stand in JSON strings as they are."""
+    path = tmp_path / "set.jsonl"
+    row = {"question": "a\u2028b\x85c", "answer": "4", "steps": ["2 + 2 = 4"], "label": -1}
+    path.write_text(
+        json.dumps(row, ensure_ascii=False) + "\n\n" + json.dumps(row, ensure_ascii=False), "utf-8"
+    )
+    assert [one.problem.question for one in read_labelled(path)] == ["a\u2028b\x85c"] * 2
+
+
 def test_latex_is_measured_too_and_needs_no_answer_beside_the_boxed_one(tmp_path: Path) -> None:
     common: dict[str, object] = {
         "problem": r"If $3x + 5 = 26$, what is $x^2$?",

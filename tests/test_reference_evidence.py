@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 
+from supercorrect_agent.inspector.arithmetic import false_equation
 from supercorrect_agent.teachers.reference.algebra import first_failure
 from supercorrect_agent.teachers.reference.falsehoods import certain_falsehood
 from supercorrect_agent.teachers.reference.formulas import Formulas
-from supercorrect_agent.teachers.reference.judging import find_error
+from supercorrect_agent.teachers.reference.judging import find_error, same_number
 from supercorrect_agent.teachers.reference.knowledge import Knowledge, build_knowledge
 from supercorrect_agent.teachers.reference.leading import first_stray
 from supercorrect_agent.teachers.reference.lexicon import matched
@@ -115,3 +118,84 @@ def test_the_wrong_equation_is_blamed_and_not_what_follows_from_it() -> None:
     found = find_error(PROBLEM, steps, None)
     assert found is not None
     assert found.step == 2
+
+
+@pytest.mark.parametrize(
+    ("stated", "true", "same"),
+    [
+        ("0.001", "0.005", False),
+        ("0.255", "0.25", False),
+        ("0.25", "0.255", False),
+        ("0", "0.001", False),
+        ("33", "100/3", False),
+        ("0.13", "0.125", True),  # rounded to its two digits
+        ("0.33", "1/3", True),
+        ("0.66", "2/3", True),  # cut off: it never ends
+        ("0.65", "2/3", False),
+        ("9.996", "10", True),
+        ("9.99", "10", False),
+        ("-0.13", "-0.125", True),
+        ("71.999", "72", True),
+    ],
+)
+def test_numbers_are_the_same_at_the_digits_stated(stated: str, true: str, same: bool) -> None:
+    assert same_number(Fraction(stated), Fraction(true)) is same
+
+
+CLIPS = Problem.create(
+    "Ines sold 48 clips in April and half as many in May. How many did she sell altogether?",
+    answer="72",
+    reference_solution="In May 48/2=<<48/2=24>>24 clips were sold.\n"
+    "Altogether 48+24=<<48+24=72>>72 clips were sold.\n#### 72",
+)
+
+
+@pytest.mark.parametrize(
+    ("steps", "step", "kind", "said"),
+    [
+        # 24 is right and needs no equation; the addition is not done
+        (("She sold 48.", "In May she sold 24 clips.", "The answer is 24."), 3, "missing", "48 + 24 = 72"),
+        (("In May she sold 48/2 = 24 clips.", "The answer is \\boxed{24}"), 2, "missing", "48 + 24 = 72"),
+        # half of 48 is not 37: the step that says so is wrong, and the sum follows from it
+        (("In May she sold 37 clips.", "48+37=85"), 1, "quantity", "48 / 2 = 24"),
+        (("She sold 48 clips.", "In May she sold 37 clips.", "48+37=85"), 2, "quantity", "48 / 2 = 24"),
+        # the statement is right, the computation that follows is not
+        (("In May she sold 24 clips.", "48 - 24 = 24", "The answer is 24."), 2, "operation", "48 + 24 = 72"),
+    ],
+)
+def test_a_value_stated_without_an_equation_is_judged_by_itself(
+    steps: tuple[str, ...], step: int, kind: str, said: str
+) -> None:
+    finding = find_error(CLIPS, steps, None)
+    assert finding is not None
+    assert (finding.step, finding.kind) == (step, kind)
+    assert said in finding.cause
+    assert kind != "missing" or finding.cause.startswith("Something is left out here")
+
+
+@pytest.mark.parametrize(
+    ("step", "mended"),
+    [
+        # 16 + 9 is 25, so that 25 - 4 = 21 follows
+        ("Ada has 16 + 9 = 27, and then 27 - 4 = 23.", "Ada has 16 + 9 = 25, and then 25 - 4 = 21."),
+        # two slips that have nothing to do with each other
+        ("16 + 9 = 27. Also 41 - 9 = 35.", "16 + 9 = 25. Also 41 - 9 = 32."),
+        # a number of the problem stays: 9 is what Ada has more
+        ("41 - 9 = 9. Then 16 + 9 = 25.", "41 - 9 = 32. Then 16 + 9 = 25."),
+        # a true equation of other numbers stays as it is
+        ("16 + 9 = 27 and 2 x 3 = 6.", "16 + 9 = 25 and 2 x 3 = 6."),
+    ],
+)  # fmt: skip
+def test_all_false_equations_of_a_corrected_step_are_mended(step: str, mended: str) -> None:
+    found = find_error(PROBLEM, (step, "The answer is 77."), None)
+    assert found is not None
+    assert (found.step, found.correction) == (1, mended)
+    assert false_equation(found.correction) is None
+
+
+def test_a_right_operation_is_carried_on_through_the_step() -> None:
+    # 16 - 9 has to be 16 + 9 = 25, so that 25 - 4 = 21 are left
+    found = find_error(PROBLEM, (*RIGHT[:2], "Ada has 16 - 9 = 7, so 7 - 4 = 3 are left.", "3"), None)
+    assert found is not None
+    assert (found.step, found.kind) == (3, "operation")
+    assert found.correction == "Ada has 16 + 9 = 25, so 25 - 4 = 21 are left."

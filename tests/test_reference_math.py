@@ -292,12 +292,54 @@ def test_a_right_value_with_another_final_answer_is_blamed_at_the_end() -> None:
     ]
     finding = locate_math(BOXES, steps)
     assert finding is not None
-    assert finding.correction
+    assert (finding.step, finding.kind) == (3, "answer")
     steps[2] = "The answer is $\\boxed{\\text{none}}$."
     finding = locate_math(BOXES, steps)
     assert finding is not None
     assert (finding.step, finding.kind) == (3, "answer")
     assert "\\boxed{432}" in finding.correction
+
+
+LINE = ("If $2x+3=11$, find $x$.", "4", "Subtracting 3, $2x=8$, so $x=\\boxed{4}$.")
+SUM = (
+    "What is the sum of the positive divisors of 12?", "28",
+    "The divisors are $1,2,3,4,6,12$, whose sum is $1+2+3+4+6+12=\\boxed{28}$.",
+)  # fmt: skip
+RIM = (
+    "A rectangle has length 8 and width 5. What is its perimeter?", "26",
+    "The perimeter is $2(8+5)=2\\cdot 13=\\boxed{26}$.",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("problem", "steps", "step", "kind"),
+    [
+        (LINE, ("$2x=8$.", "$x=4$.", "The answer is $\\boxed{8}$."), 3, "answer"),
+        (LINE, ("$2x=8$.", "$\\boxed{8}$"), 2, "answer"),
+        (RIM, ("The perimeter is $2(8+5)$.", "This is $2\\cdot 13$.", "So $\\boxed{28}$."), 3, "answer"),
+        (RIM, ("$8+5=13$.", "$\\boxed{13}$"), 2, "answer"),
+        # the product of the sides is no value of the problem
+        (RIM, ("The perimeter is $8\\cdot5=40$.", "$\\boxed{40}$"), 1, "quantity"),
+        (
+            SUM,
+            (
+                "The divisors are 1, 2, 3, 4, 6, 12.",
+                "Their sum is $1+2+3+4+6+12=28$.",
+                "So the answer is $28-12=16$. $\\boxed{16}$",
+            ),
+            3,
+            "quantity",
+        ),
+        (SUM, ("The divisors are 1, 2, 3, 6, 12.", "$1+2+3+6+12=24$.", "$\\boxed{24}$"), 2, "quantity"),
+    ],
+)
+def test_what_is_right_is_not_blamed_for_another_final_answer(
+    problem: tuple[str, str, str], steps: tuple[str, ...], step: int, kind: str
+) -> None:
+    question, answer, reference = problem
+    finding = locate_math(Problem.create(question, answer=answer, reference_solution=reference), steps)
+    assert finding is not None
+    assert (finding.step, finding.kind) == (step, kind)
 
 
 def test_the_answer_may_stand_apart_from_the_steps() -> None:

@@ -225,6 +225,9 @@ def test_a_line_of_nothing_but_marks_is_no_step():
         ("Then the answer is \\(12\\).", "12"),
         ("So 3*4 is 12", "12"),
         ("12", "12"),
+        ("So it takes 1 1/2 hours.", "1 1/2"),
+        ("So it takes 1\\frac{1}{2} hours.", "1\\frac{1}{2}"),
+        ("So it takes 0.5 1/2 times.", "1/2"),
         ("I do not know.", None),
         ("", None),
     ],
@@ -378,3 +381,16 @@ def test_hostile_text_is_read(shard):
 def test_a_megabyte_is_read():
     text = "<Step1>Since $a<b$, \\boxed{1} & <Key>so</Key></Step1>\n" * 4_000 + "<" * 800_000
     assert len(parse_solution(text).steps) == 4_000
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is 1 1/2.", "1 1/2"),
+        ("-2 3/4", "-2 3/4"),
+        ("x^2\\frac{1}{2}", "\\frac{1}{2}"),
+        ("3 12", "12"),
+    ],
+)
+def test_a_mixed_number_is_read_whole(text, answer):
+    assert extract_answer(text) == (answer, "last_number")

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
+from supercorrect_agent.teachers.reference.expressions import read_equations
 from supercorrect_agent.teachers.reference.finding import Finding, Kind
 from supercorrect_agent.teachers.reference.formulas import Formulas
 from supercorrect_agent.teachers.reference.knowledge import Knowledge, Work
+from supercorrect_agent.teachers.reference.mending import mend
 from supercorrect_agent.teachers.reference.nodes import (
     Negated,
     Node,
@@ -30,12 +32,14 @@ def explain(formulas: Formulas, step: int, confidence: float) -> Finding:
     reading = formulas.reading
     slip = next((one for one in reading.computed if one.step == step and one.slip), None)
     if slip is not None:
-        return explain_slip(reading, slip, confidence)
+        return explain_slip(reading, slip, confidence, formulas.known.given)
     place = _Place(formulas, step)
     return Finding(step + 1, place.kind, place.cause, place.correction, confidence)
 
 
-def explain_slip(reading: Reading, slip: Computed, confidence: float) -> Finding:
+def explain_slip(
+    reading: Reading, slip: Computed, confidence: float, given: frozenset[Fraction] = frozenset()
+) -> Finding:
     """The finding for a computation whose stated value is not what it is worth."""
     step = slip.step
     text = reading.texts[step]
@@ -47,7 +51,7 @@ def explain_slip(reading: Reading, slip: Computed, confidence: float) -> Finding
     if wrong.computed or not isinstance(wrong.node, Number):
         correction = f"{expression} = {value}"
     else:
-        correction = _replace(text, wrong.node, value)
+        correction = mend(text, wrong.node, slip.true, given)
     return Finding(step + 1, "slip", cause, correction, confidence)
 
 
@@ -96,7 +100,7 @@ class _Place:
         if self._answered:
             return "beyond" if self.suspect is not None else "answer"
         if self.suspect is None or self.need is None:
-            return "quantity" if self.reading.numbers[self.step] else "missing"
+            return "quantity" if self._strange else "missing"
         own, need = (_counts(node) for node in (self.suspect.node, self.need.node))
         if own == need:
             return "operation"
@@ -144,6 +148,13 @@ class _Place:
                 return True
         bare = self.suspect is None and bool(self.reading.numbers[self.step])
         return bare and answer in self.done and answer not in self.known.given
+
+    @property
+    def _strange(self) -> bool:
+        """Whether a step has a number that is none of the problem's, or nothing is missing beside it."""
+        numbers = {number.value for number in self.reading.numbers[self.step]}
+        found = self.known.given | self.known.results | self.done
+        return bool(numbers) and (self.suspect is not None or self.need is None or not numbers <= found)
 
     @property
     def _own(self) -> str:
@@ -201,8 +212,12 @@ class _Place:
     def _in_place(self, suspect: Computed, need: Work) -> str:
         equation = suspect.equation
         money = "$" if "$" in self.text[equation.start : equation.end] else ""
-        body = f"{write(need.node, self._times)} = {money}{format_value(need.value)}"
-        return f"{self.text[: equation.start].rstrip('$')}{body}{self.text[equation.end :]}"
+        value = format_value(need.value)
+        head = f"{self.text[: equation.start].rstrip('$')}{write(need.node, self._times)} = {money}"
+        old = Number(suspect.stated, value, len(head), len(head) + len(value))
+        alone = f"{head}{value}{self.text[equation.end :]}"
+        carried = mend(alone, old, need.value, self.known.given)
+        return alone if any(map(first_false, read_equations(carried))) else carried
 
 
 def _skips(own: Counter[Fraction], need: Counter[Fraction], known: Knowledge) -> bool:
@@ -226,10 +241,6 @@ def _sentence(work: Work, times: str) -> str:
 
 def _equation(work: Work, times: str) -> str:
     return f"{write(work.node, times)} = {format_value(work.value)}"
-
-
-def _replace(text: str, number: Number, value: str) -> str:
-    return text[: number.start] + value + text[number.end :]
 
 
 def _value(value: Fraction | None) -> str:

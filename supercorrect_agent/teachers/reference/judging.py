@@ -13,11 +13,14 @@ from supercorrect_agent.teachers.reference.finding import Finding
 from supercorrect_agent.teachers.reference.formulas import Formulas
 from supercorrect_agent.teachers.reference.knowledge import Knowledge, build_knowledge
 from supercorrect_agent.teachers.reference.reading import Reading, read_steps
+from supercorrect_agent.teachers.reference.statements import blamed
 from supercorrect_agent.teachers.reference.weights import WEIGHTS
 from supercorrect_agent.types import Problem
 
 MAX_STEPS = 200
 """Steps that are judged; a solution with more is judged by its first ones."""
+
+_ENDLESS = 12  # decimals past which a number is taken never to end
 
 
 def find_error(problem: Problem, steps: Sequence[str], answer: str | None) -> Finding | None:
@@ -36,14 +39,14 @@ def find_error(problem: Problem, steps: Sequence[str], answer: str | None) -> Fi
         return None
     if is_right(reading, known):
         false = certain_falsehood(reading)
-        return None if false is None else explain_slip(reading, false, 1.0)
+        return None if false is None else explain_slip(reading, false, 1.0, known.given)
     formulas = Formulas(reading, known)
     slip = next((one.step for one in reading.computed if one.slip), None)
     if slip is not None and not known.works:
         return explain(formulas, slip, 1.0)
     scores = [weigh(features) for features in gather(formulas)]
     best = max(range(len(scores)), key=lambda step: (scores[step], -step))
-    return explain(formulas, best, _share(scores, best))
+    return explain(formulas, blamed(formulas, best), _share(scores, best))
 
 
 def is_right(reading: Reading, known: Knowledge) -> bool:
@@ -51,11 +54,29 @@ def is_right(reading: Reading, known: Knowledge) -> bool:
     mine, true = reading.answer, known.answer
     if mine is None or true is None:
         return False
-    if mine == true:
-        return True
     if true.denominator > 1 and mine == true * 100:
         return "%" in reading.texts[-1]
-    return (mine.denominator > 1 or true.denominator > 1) and abs(mine - true) < Fraction(1, 100)
+    return same_number(mine, true)
+
+
+def same_number(one: Fraction, other: Fraction) -> bool:
+    """Whether two numbers are equal, or one is the other rounded to its decimals (at least two).
+
+    A decimal that never ends may also be cut off there.
+    """
+    if one == other or not one or not other:
+        return one == other
+    fine, coarse = sorted((abs(one), abs(other)), key=_decimals, reverse=True)
+    scale = 10 ** min(_decimals(coarse), _ENDLESS)
+    kept = {math.floor(fine * scale + Fraction(1, 2))}
+    if _decimals(fine) > _ENDLESS:
+        kept.add(math.floor(fine * scale))
+    return one * other > 0 and _decimals(coarse) <= _ENDLESS and coarse * scale in kept
+
+
+def _decimals(value: Fraction) -> int:
+    """How many decimals a number has, at least two; one more than `_ENDLESS` where they never end."""
+    return next((n for n in range(2, _ENDLESS + 1) if 10**n % value.denominator == 0), _ENDLESS + 1)
 
 
 def weigh(features: Features) -> float:

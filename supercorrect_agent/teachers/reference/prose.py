@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from supercorrect_agent.teachers.reference.finding import Finding
+from supercorrect_agent.teachers.reference.holding import Holding
 from supercorrect_agent.teachers.reference.latex import parse, value_of
 from supercorrect_agent.teachers.reference.paragraphs import drop_drawings, sentences_of, unbox
 from supercorrect_agent.teachers.reference.relations import formulas_of, links_of
@@ -198,8 +199,10 @@ def _unsupported(judged: _Judged, stated: str | None) -> Finding:
         | content_of(judged.problem.reference_solution or "").written
     )
     final = _key(stated)
-    computed = _leaves(judged, known, final)
-    index = _or_statement_before(judged, computed)
+    holding = Holding(judged.problem, judged.steps, judged.contents)
+    departs = holding.departure(_key(judged.answer), final)
+    computed = holding.past(_leaves(judged, known, final)) if departs is None else departs
+    index = _or_statement_before(judged, computed) if departs is None else departs
     wrong = next((key for key in _news(judged, computed) if key not in known), final)
     correction = _from_reference(judged, index)
     if index == len(judged.steps) - 1 and wrong == final and not judged.contents[index].results:

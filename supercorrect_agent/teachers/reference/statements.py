@@ -1,0 +1,54 @@
+"""Steps that state a value without computing it: a right one is spared, an unknown one is blamed first."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from supercorrect_agent.teachers.reference.formulas import Formulas
+from supercorrect_agent.teachers.reference.knowledge import COMMON
+from supercorrect_agent.teachers.reference.nodes import numbers_of
+
+
+def blamed(formulas: Formulas, step: int) -> int:
+    """The step (from 0) to blame instead of ``step``, or ``step`` itself.
+
+    A step that states the value of an operation that the reference has is not wrong: the next one that does
+    not is. A number that nothing gives is wrong where it is stated first.
+    """
+    last = len(formulas.reading.texts) - 1
+    if not formulas.known.works:
+        return step
+    step = next((at for at in range(step, last) if not states_result(formulas, at)), last)
+    return min(
+        (at for value in _unknown(formulas, step) for at in _stated(formulas, value, step)), default=step
+    )
+
+
+def states_result(formulas: Formulas, step: int) -> bool:
+    """Whether a step has no equation and states a new result of the reference."""
+    reading, known = formulas.reading, formulas.known
+    values = {number.value for number in reading.numbers[step]}
+    before = {number.value for numbers in reading.numbers[:step] for number in numbers}
+    new = values - known.given - before
+    return not reading.equations[step] and bool(new) and values <= known.given | known.results | before
+
+
+def _unknown(formulas: Formulas, step: int) -> set[Fraction]:
+    """The numbers that a step computes with and that neither the problem nor the reference knows."""
+    reading, known = formulas.reading, formulas.known
+    used = {number.value for one in reading.computed if one.step == step for number in numbers_of(one.node)}
+    sure = known.given | known.results
+    return {
+        value
+        for value in used - COMMON
+        if not known.knows(value) and not sure & {value * 2, value / 2}  # halved or doubled in one's head
+    }
+
+
+def _stated(formulas: Formulas, value: Fraction, before: int) -> list[int]:
+    """The first step that has a value, where it stands there without a computation."""
+    reading = formulas.reading
+    first = next((at for at in range(before) if value in {one.value for one in reading.numbers[at]}), None)
+    if first is None or reading.equations[first]:
+        return []
+    return [first]
