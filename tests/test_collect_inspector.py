@@ -442,7 +442,6 @@ class TestSampling:
 
     def test_in_a_revision_too(self) -> None:
         model = judge(verdict(cause="the answer key"), verdict())
-        collect(
-            prefilling(WRONG, OWN, REST), LLMTeacher(model), config=CollectConfig(teacher_max_new_tokens=9)
-        )
+        settings = ATTEMPT_ONLY.model_copy(update={"teacher_max_new_tokens": 9})
+        collect(prefilling(WRONG, OWN, REST), LLMTeacher(model), config=settings)
         assert [each["max_tokens"] for each in model.options] == [9, 9]

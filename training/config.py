@@ -112,10 +112,10 @@ class CollectionConfig(StageConfig):
     teacher_max_new_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="tokens per reply of a teacher or inspector; none: 1024 of vllm: and local:, else its own",
+        description="tokens per reply of teacher and inspector; none: 1024 of vllm: and local:, or their own",
     )
     teacher_temperature: float | None = Field(
-        default=None, ge=0, le=2, description="its temperature; none: 0 of vllm: and local:, else its own"
+        default=None, ge=0, le=2, description="their temperature; none: 0 of vllm: and local:, or their own"
     )
     write_template: bool = Field(
         default=True, description="the teacher writes a hierarchical solution (eq. 4)"
