@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from training.manifest import Ledger, Row, unusable
 from training.rows import Candidates, Draft, draft_of
 
 
-class DraftReader:
+class DraftReader(ABC):
     """Reads the candidate rows of one kind; what it finds depends on the trace and its settings alone.
 
     Args:
@@ -55,9 +56,9 @@ class DraftReader:
         else:
             yield from self.drafts(trace, ledger)
 
+    @abstractmethod
     def drafts(self, trace: Trace, ledger: Ledger) -> Iterator[Draft]:
         """The same of a trace that may be trained on."""
-        raise NotImplementedError
 
     def draft(self, row: Row, facts: dict[str, Any], *, content: Row, question: str) -> Draft:
         return draft_of(
@@ -65,11 +66,12 @@ class DraftReader:
         )
 
 
-class TraceSource:
+class TraceSource(ABC):
     """Traces that know a faster way to candidate rows than one trace after the other."""
 
+    @abstractmethod
     def spool(self, reader: DraftReader, candidates: Candidates, ledger: Ledger) -> None:
-        raise NotImplementedError
+        """Reads every trace once, and keeps its candidate rows."""
 
 
 def spool(
