@@ -18,6 +18,5 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts what takes longest first, so that no process is left with it alone at the end."""
-    items.sort(
-        key=lambda item: (not item.get_closest_marker("vllm"), not item.get_closest_marker("integration"))
-    )
+    order = ("vllm", "ray", "integration")
+    items.sort(key=lambda item: [not item.get_closest_marker(name) for name in order])
