@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,10 +130,16 @@ def kept_or_none(store: Path) -> int:
 
 
 def test_a_budget_stops_the_run_and_leaves_the_rest(tmp_path: Path) -> None:
+    """The actors hear of it within a second or two; all 400 problems, eight at once, would take fifteen."""
     store = tmp_path / "traces"
-    with model_server(answer) as server:  # 110 tokens a call
-        found = run_collect(config(server, store, n=64, max_total_tokens=1000))
+
+    def answer_slowly(number: int, body: dict[str, Any]) -> Answer:
+        time.sleep(0.3)
+        return answer(number, body)
+
+    with model_server(answer_slowly) as server:  # 110 tokens a call
+        found = run_collect(config(server, store, n=400, max_total_tokens=1000))
     assert found["stopped"] == "max_total_tokens=1000 is used up"
-    assert 10 <= found["collected"] < 64
-    assert found["left"] == 64 - found["collected"]
+    assert 10 <= found["collected"] < 400
+    assert found["left"] == 400 - found["collected"]
     assert kept_or_none(store) == found["collected"]
