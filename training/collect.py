@@ -90,8 +90,7 @@ def run_collect(
         runner: Runner | RayRun | None = None
         try:
             if work.total:
-                make = _make_ray_run if config.engine == "ray" else _make_runner
-                runner = make(config, work, store, tally, show, on_trace)
+                runner = _make_run(config, work, store, tally, show, on_trace)
                 running = runner.run()
                 if running is not None:  # Ray has an event loop in each actor, and none here
                     asyncio.run(running)
@@ -220,15 +219,19 @@ def _claims(config: CollectionConfig) -> Iterator[Claims | None]:
         claims.close()
 
 
-def _make_runner(
+def _make_run(
     config: CollectionConfig,
     work: Work,
     store: JsonlTraceStore,
     tally: Tally,
     show: Show,
     on_trace: Callable[[Trace], None] | None,
-) -> Runner:
+) -> Runner | RayRun:
     known = kept_errors(store) if _errors_count(config) and work.begun else {}
+    if config.engine == "ray":
+        return RayRun(
+            config, work, store, tally, show, standing=store.done, known_errors=known, on_trace=on_trace
+        )
     return Runner(
         config,
         work,
@@ -239,20 +242,6 @@ def _make_runner(
         standing=partial(read_standing, store),
         known_errors=known,
         on_trace=on_trace,
-    )
-
-
-def _make_ray_run(
-    config: CollectionConfig,
-    work: Work,
-    store: JsonlTraceStore,
-    tally: Tally,
-    show: Show,
-    on_trace: Callable[[Trace], None] | None,
-) -> RayRun:
-    known = kept_errors(store) if _errors_count(config) and work.begun else {}
-    return RayRun(
-        config, work, store, tally, show, standing=store.done, known_errors=known, on_trace=on_trace
     )
 
 
