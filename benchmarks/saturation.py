@@ -1,10 +1,11 @@
 """How busy the runner keeps a real vLLM server, against a bare client that sends it the same requests.
 
     python -m benchmarks.saturation [--problems 200] [--repeats 5] [--concurrency 64] [--url URL]
-                                    [--model NAME] [--output FILE]
+                                    [--model NAME] [--executor uni|mp] [--output FILE]
 
 Without ``--url`` the packaged student is served by the CPU build of vLLM (``sh tests/install_vllm.sh``), on
-the same cores as everything else. A first run through ``training.collect`` records the body of every request
+the same cores as everything else: by one process (``uni``), or by vLLM's default of two that spin while they
+wait for each other (``mp``). A first run through ``training.collect`` records the body of every request
 as it goes out. Then, in turn and each in a process of its own:
 
 - ``runner``: ``run_collect`` as its command runs it, with the trace store on disk and the rule teacher;
@@ -221,6 +222,7 @@ def measure(url: str, work: Path, given: argparse.Namespace) -> dict[str, Any]:
         "problems": given.problems,
         "requests": sum(map(len, bodies)),
         "concurrency": given.concurrency,
+        "executor": "unknown" if given.url else given.executor,
         "repeats": given.repeats,
         **summarize(runs, given.problems),
     }
@@ -262,12 +264,12 @@ def judgement(found: Spread) -> str:
 
 
 @contextlib.contextmanager
-def served(work: Path) -> Iterator[str]:
+def served(work: Path, executor: str) -> Iterator[str]:
     """The packaged student behind a real vLLM server."""
     from supercorrect_agent.sandbox import student_path
     from tests.vllm_server import serve
 
-    with serve(student_path(), work / "server.log", context=1024) as url:
+    with serve(student_path(), work / "server.log", context=1024, executor=executor) as url:
         yield url
 
 
@@ -281,6 +283,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=64, help="problems in flight (default: 64)")
     parser.add_argument("--url", help="a server that runs already, which serves the packaged student")
     parser.add_argument("--model", default="tiny", help="the name it is served by (default: tiny)")
+    parser.add_argument("--executor", choices=("uni", "mp"), default="uni", help="vLLM's (default: uni)")
     parser.add_argument("--output", type=Path, help="also write the report as JSON")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
@@ -296,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = given.url or stack.enter_context(served(work))
+        url = given.url or stack.enter_context(served(work, given.executor))
         found = measure(url, work, given)
     found |= {name: version(name) for name in ("langgraph", "langchain-core", "openai", "aiohttp", "httpx")}
     publish(found | provenance(), sentences(found), given.output)

@@ -30,17 +30,23 @@ def skip_without_vllm() -> None:
 
 
 @contextmanager
-def serve(model: Path, log: Path, *, context: int = CONTEXT) -> Iterator[str]:
-    """Serves a model as ``MODEL_NAME``, ready for adapters; yields the URL, ends the server afterwards."""
+def serve(model: Path, log: Path, *, context: int = CONTEXT, executor: str = "uni") -> Iterator[str]:
+    """Serves a model as ``MODEL_NAME``, ready for adapters; yields the URL, ends the server afterwards.
+
+    vLLM's default executor, "mp", has the model in a process of its own, and whichever of the two waits for
+    the other spins: on two cores that is all there is, for the client too. "uni" has both in one process.
+    """
     port = free_port()
     command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", MODEL_NAME, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--dtype", "float32", "--max-model-len", str(context), "--enforce-eager"]
     command += ["--gpu-memory-utilization", "0.1"]  # the share of the machine's memory on a CPU
     command += ["--enable-lora", "--max-lora-rank", str(MAX_LORA_RANK)]
+    command += ["--distributed-executor-backend", executor]
     settings = {
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else a CPU build takes "mp" where "uni" was asked for
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "HF_HUB_OFFLINE": "1",
