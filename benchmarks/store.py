@@ -33,6 +33,7 @@ from pyarrow.parquet import ParquetFile
 from benchmarks.ratios import in_turn, publish, spread
 from benchmarks.store_traces import make_records
 from supercorrect_agent.store import open_store
+from supercorrect_agent.store.columns import COLUMNS
 from supercorrect_agent.store.compaction import compact_store
 from supercorrect_agent.types import Trace
 from training import row_files
@@ -107,14 +108,14 @@ def read_arrow(folder: Path) -> int:
     return sum(
         batch.num_rows
         for path in sorted(folder.glob("*.parquet"))
-        for batch in ParquetFile(path).iter_batches(1024)
+        for batch in ParquetFile(path).iter_batches(1024, columns=list(COLUMNS))
     )
 
 
 def read_rows(folder: Path) -> int:
     count = 0
     for path in sorted(folder.glob("*.parquet")):
-        for batch in ParquetFile(path).iter_batches(1024):
+        for batch in ParquetFile(path).iter_batches(1024, columns=list(COLUMNS)):
             for row in batch.to_pylist():
                 orjson.loads(row["record"])
                 count += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import os
 import subprocess
@@ -21,17 +22,20 @@ from tests.training_traces import TEMPLATE, make_round, make_trace, numbered
 from training.config import DatasetConfig
 from training.data import load_manifest, load_rows, run_data, save_dataset
 from training.dataset_card import dataset_card
-from training.manifest import canonical_json, hash_texts
+from training.manifest import hash_row
 from training.pairs import build_preference_dataset
-from training.rows import Rows, place_of
+from training.rows import Candidates, Rows, draft_of
 from training.sft_rows import build_sft_dataset
 
 
 def hash_rows(rows: list[dict[str, Any]]) -> str:
     """The hash that a manifest has of a split: neither that nor trace ids are part of it."""
-    apart = ("split", "trace_id")
-    contents = [{name: value for name, value in row.items() if name not in apart} for row in rows]
-    return hash_texts(map(canonical_json, contents)).hexdigest()
+    digest = hashlib.sha256()
+    for row in rows:
+        content = {name: value for name, value in row.items() if name not in ("split", "trace_id")}
+        line = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":")) + "\n"
+        digest.update(hashlib.sha256(line.encode()).digest())
+    return digest.hexdigest()
 
 
 def traces(count: int = 12) -> list[Trace]:
@@ -76,11 +80,24 @@ def test_the_file_goes_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyP
         _ = rows[0]
 
 
-def test_a_place_is_a_hash_of_the_seed_and_the_row_without_its_trace() -> None:
-    import hashlib
+def test_a_row_is_hashed_without_its_trace_and_split() -> None:
+    expected = hashlib.sha256(b'{"a":1,"b":"x"}\n').digest()
+    assert hash_row({"b": "x", "a": 1, "trace_id": "t", "split": "train"}) == expected
+    assert hash_row({"b": "\ud800"}) == hashlib.sha256(b'{"b":"?"}\n').digest()
 
-    expected = hashlib.sha256(b'3\n{"a": 1, "b": "x"}\n').digest()
-    assert place_of({"b": "x", "a": 1, "trace_id": "t"}, 3) == expected
+
+def test_candidates_come_in_the_order_of_a_hash_of_the_seed_and_the_row() -> None:
+    rows = [{"text": text, "trace_id": "t", "problem_id": text} for text in "abcdefgh"]
+
+    def place(row: dict[str, str], seed: int) -> bytes:
+        return hashlib.sha256(f"{seed} {hash_row(row).hex()}\n".encode()).digest()
+
+    for seed in (0, 1):
+        candidates = Candidates(seed, 0.0)
+        for row in rows:
+            candidates.put(draft_of(row, {}, question=row["text"]))
+        found = [row["text"] for row in candidates.rows(candidates.ordered())]
+        assert found == [row["text"] for row in sorted(rows, key=lambda row: place(row, seed))]
 
 
 # What is written and read

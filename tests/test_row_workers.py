@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import re
+import warnings
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -13,13 +16,15 @@ from benchmarks.store_traces import make_records
 from supercorrect_agent import grammar, verification
 from supercorrect_agent.errors import DataError, StoreError
 from supercorrect_agent.inspector import speaks_of_reference
-from supercorrect_agent.store import open_store
+from supercorrect_agent.store import derived, open_store
 from supercorrect_agent.store.compaction import compact_store
 from supercorrect_agent.types import Inspection, Problem
 from tests.training_traces import TEMPLATE, make_round, make_trace
-from training import row_workers
+from training import row_columns, row_workers
+from training.pairs import PreferenceReader
+from training.row_columns import RowColumns, column_of, version_of
 from training.row_files import Kind, build_rows
-from training.sft_rows import build_sft_dataset
+from training.sft_rows import SolutionReader, build_sft_dataset
 
 
 @pytest.fixture
@@ -51,6 +56,54 @@ def test_two_workers_give_the_rows_and_counts_of_one(store: Path, kind: Kind) ->
     assert (shared.skipped, shared.broken) == (alone.skipped, alone.broken)
     assert (manifest.traces_read, shared.skipped, manifest.dropped["split"]) == (152, 1, 1)
     assert manifest.kept > 40
+
+
+@pytest.mark.parametrize("kind", ["sft", "preference"])
+@pytest.mark.parametrize("options", [{}, {"seed": 3, "test_share": 0.4, "max_rows": 30}])
+def test_rows_of_the_columns_are_those_of_the_records(
+    store: Path, kind: Kind, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compacted = open_store(store)
+    column, version = column_of(kind), RowColumns().versions[column_of(kind)]
+    assert len(compacted.reading().derived(column, version)) == 1  # 90 of the traces are in it
+    rows, manifest = build_rows(compacted, kind, workers=1, **options)
+    monkeypatch.setattr(row_workers, "version_of", lambda reader: "of other code")
+    records = open_store(store)
+    assert records.reading().derived(column, "of other code") == []
+    again, same = build_rows(records, kind, workers=1, **options)
+    assert (list(again), same) == (list(rows), manifest)
+    assert (compacted.skipped, manifest.traces_read) == (records.skipped, 152)
+
+
+def test_a_column_is_of_its_readers_options_and_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {version_of(reader) for reader in (SolutionReader(), SolutionReader(style="plain"))}
+    named |= {version_of(reader) for reader in (PreferenceReader(), PreferenceReader(solve_pairs=True))}
+    assert len(named) == 4
+    monkeypatch.setattr(row_columns, "_code_version", lambda: "other")
+    assert version_of(SolutionReader()) not in named
+
+
+def test_a_record_that_is_no_trace_is_counted_in_a_column_too(tmp_path: Path) -> None:
+    record = next(make_records(1))
+    broken = {**record, "solution": {"steps": "none"}}
+    write(tmp_path / "traces-1.jsonl", *map(orjson.dumps, [*make_records(3, start=1), broken]))
+    compact_store(tmp_path)
+    store = open_store(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        manifest = build_rows(store, "sft")[1]
+    assert (manifest.traces_read, store.skipped) == (3, 1)
+
+
+def test_a_store_is_compacted_without_what_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = EntryPoint("rows", "no_such_module:Columns", derived.GROUP)
+    monkeypatch.setattr(derived, "entry_points", lambda group: [missing])
+    assert derived.installed() == []
+    write(tmp_path / "traces-1.jsonl", *map(orjson.dumps, make_records(2)))
+    assert compact_store(tmp_path).traces == 2
+    assert build_rows(open_store(tmp_path), "sft")[1].traces_read == 2
 
 
 def test_a_trace_of_a_newer_version_is_an_error_in_a_worker_too(store: Path) -> None:

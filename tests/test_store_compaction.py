@@ -211,8 +211,10 @@ def test_columns_by_hand(tmp_path: Path) -> None:
     fill(tmp_path, [trace, make_trace(7, verdict=Verdict(status="unscored"), solution=None)])
     compact_store(tmp_path)
     first, second = dataset.dataset(sorted(tmp_path.glob("*.parquet"))).to_table().to_pylist()
-    assert list(first) == list(COLUMNS)
+    derived = ("rows_sft", "rows_preference")
+    assert list(first) == [*COLUMNS, *derived]
     record = first.pop("record")
+    assert all(isinstance(each.pop(name), bytes) for each in (first, second) for name in derived)
     assert Trace.model_validate_json(record) == trace
     assert first == {
         "key": trace_key(trace.problem, 2), "schema_version": 2, "id": "trace-0",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -142,7 +143,8 @@ def _write_parquet(paths: Mapping[str, Path | BinaryIO], rows: Sequence[Row]) ->
         }
 
         def write(split: str) -> None:
-            writers[split].write_table(pyarrow.Table.from_pylist(waiting[split], schema))
+            columns = [_column([row[field.name] for row in waiting[split]], field.type) for field in schema]
+            writers[split].write_table(pyarrow.Table.from_arrays(columns, schema=schema))
             waiting[split].clear()
 
         for row in rows:
@@ -161,6 +163,19 @@ def _schema(row: Row) -> Any:
     messages = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
     kinds = {list: messages, bool: pyarrow.bool_(), int: pyarrow.int64(), str: pyarrow.string()}
     return pyarrow.schema([(name, kinds[type(value)]) for name, value in row.items() if name != "split"])
+
+
+def _column(values: list[Any], kind: Any) -> Any:
+    """One column; of messages piece by piece, which takes a fraction of the time of `Table.from_pylist`."""
+    import pyarrow
+
+    if not pyarrow.types.is_list(kind):
+        return pyarrow.array(values, kind)
+    ends = accumulate(map(len, values), initial=0)
+    fields = [[message[name] for messages in values for message in messages] for name in ("role", "content")]
+    texts = [pyarrow.array(each, pyarrow.string()) for each in fields]
+    messages = pyarrow.StructArray.from_arrays(texts, fields=list(kind.value_type))
+    return pyarrow.ListArray.from_arrays(pyarrow.array(list(ends), pyarrow.int32()), messages, type=kind)
 
 
 @contextmanager

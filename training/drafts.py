@@ -10,8 +10,8 @@ from supercorrect_agent.problems import HeldOut
 from supercorrect_agent.prompts import PromptSet
 from supercorrect_agent.types import Trace
 from supercorrect_agent.verification import MathVerifier, Verifier
-from training.manifest import Ledger, Row, unusable
-from training.rows import Candidates, Draft, draft_of
+from training.manifest import Ledger, unusable
+from training.rows import Candidates, Draft
 
 
 class DraftReader(ABC):
@@ -19,8 +19,6 @@ class DraftReader(ABC):
 
     Args:
         prompts: The prompts the student is used with.
-        seed: Seed of the order of rows.
-        test_share: Share of the problems whose rows go to the split ``test``.
         refused: Questions of evaluation sets.
         verifier: Grades solutions; `MathVerifier` by default.
     """
@@ -30,22 +28,16 @@ class DraftReader(ABC):
     def __init__(
         self,
         prompts: PromptSet,
-        seed: int,
-        test_share: float,
         refused: HeldOut | None = None,
         verifier: Verifier | None = None,
     ) -> None:
-        self.prompts, self._seed, self._test_share = prompts, seed, test_share
+        self.prompts = prompts
         self._refused, self.verifier = refused or HeldOut(), verifier or MathVerifier()
         self.can_be_shared = verifier is None and not len(self._refused)
 
     def settings(self) -> dict[str, Any]:
         """The same reader as JSON, for a worker that makes it again; only if it ``can_be_shared``."""
-        return {
-            "prompts": self.prompts.model_dump(by_alias=True),
-            "seed": self._seed,
-            "test_share": self._test_share,
-        }
+        return {"kind": self.kind, "prompts": self.prompts.model_dump(by_alias=True)}
 
     def read(self, trace: Trace, ledger: Ledger) -> Iterator[Draft]:
         """The candidate rows of a trace; what gives none is counted."""
@@ -59,11 +51,6 @@ class DraftReader(ABC):
     @abstractmethod
     def drafts(self, trace: Trace, ledger: Ledger) -> Iterator[Draft]:
         """The same of a trace that may be trained on."""
-
-    def draft(self, row: Row, facts: dict[str, Any], *, content: Row, question: str) -> Draft:
-        return draft_of(
-            row, facts, content=content, question=question, seed=self._seed, test_share=self._test_share
-        )
 
 
 class TraceSource(ABC):

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import orjson
 from pydantic import Field
 
 from supercorrect_agent.inspector import failed_checks
@@ -15,10 +16,10 @@ from supercorrect_agent.problems import HeldOut
 from supercorrect_agent.prompts import Prompt, PromptSet
 from supercorrect_agent.types import Record, Trace
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from training.rows import Rows
 
-canonical_json = json.JSONEncoder(sort_keys=True).encode
-"""JSON in one spelling, with ASCII characters only."""
+Row = dict[str, Any]
 
 
 class Manifest(Record):
@@ -27,7 +28,8 @@ class Manifest(Record):
     ``kept`` and ``kept_by_kind`` count the rows of the split ``train``, ``kept_test`` those of ``test``;
     ``dropped`` counts candidate rows by reason; ``tokens`` counts the training rows' and is 0 where nothing
     counted them. ``trace_hash`` covers the ids of the traces that gave a row, ``data_hash`` and ``test_hash``
-    the rows of each split in order. ``split`` is the split of the problems that the traces are about.
+    the hashes of the rows of each split in order (`hash_row`). ``split`` is the split of the problems that
+    the traces are about.
     """
 
     kind: str
@@ -63,16 +65,16 @@ class Ledger:
             self.drop(reason)
 
     def close(
-        self, kind: str, rows: Iterable[Row], *, prompts: PromptSet, tokens: int, options: dict[str, Any]
+        self, kind: str, rows: Rows, *, prompts: PromptSet, tokens: int, options: dict[str, Any]
     ) -> Manifest:
         """The manifest of the rows that were kept, which are read once."""
         kinds: dict[str, Counter[str]] = {"train": Counter(), "test": Counter()}
         hashes = {split: hashlib.sha256() for split in kinds}
         used: set[str] = set()
-        for row in rows:
-            split = row.get("split", "train")
+        for row, content in rows.hashed():
+            split = row["split"]
             kinds[split][row["kind"]] += 1
-            hashes[split].update(_line(_canonical(row)))
+            hashes[split].update(content)
             used.add(row["trace_id"])
         kept_test = kinds["test"].total()
         return Manifest(
@@ -117,10 +119,24 @@ def hash_texts(texts: Iterable[str]) -> hashlib._Hash:
     return digest
 
 
-def _canonical(row: Row) -> str:
-    """What of a row is hashed: not its split, nor its trace's id, which every collection draws anew."""
+def hash_row(row: Row) -> bytes:
+    """SHA-256 of what a row says: not its split, nor its trace's id, which every collection draws anew."""
     content = {name: value for name, value in row.items() if name not in ("split", "trace_id")}
-    return canonical_json(content)
+    return hashlib.sha256(line_of(content, orjson.OPT_SORT_KEYS)).digest()
+
+
+def line_of(row: Row, option: int = 0) -> bytes:
+    """A row as a line of JSON; characters that no file can hold become "?".
+
+    Args:
+        row: The row.
+        option: More options of ``orjson.dumps``.
+    """
+    try:
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | option)
+    except TypeError:  # lone surrogates
+        clean = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")
+        return orjson.dumps(orjson.loads(clean), option=orjson.OPT_APPEND_NEWLINE | option)
 
 
 def _line(text: str) -> bytes:

@@ -29,7 +29,7 @@ from training.drafts import DraftReader, TraceSource, spool
 from training.duplicates import Errors
 from training.manifest import Ledger, Manifest, Row
 from training.pair_kinds import Outcome, Pair, PairReader, until_difference
-from training.rows import Candidates, Draft, Rows
+from training.rows import Candidates, Draft, Rows, draft_of
 
 _FALSE_ALARM = "false alarm"
 _BARE_VERDICTS = ("missed", _FALSE_ALARM)  # one side is short by nature
@@ -88,12 +88,12 @@ def build_preference_dataset(
         "trace_id", "split"}``, and the manifest. The sides are messages that begin with ``prefix``; ``ends``
         says whether the chosen side completes the answer.
     """
-    ledger, candidates = Ledger(), Candidates()
+    ledger, candidates = Ledger(), Candidates(seed, test_share)
     refused = HeldOut(held_out, held_out_words)
     reader = PreferenceReader(
         prompts=prompts, pair_format=pair_format, chosen_source=chosen_source, pair_scope=pair_scope,
         solve_pairs=solve_pairs, max_length_ratio=max_length_ratio, trusted=trusted_authors,
-        seed=seed, test_share=test_share, refused=refused, verifier=verifier,
+        refused=refused, verifier=verifier,
     )  # fmt: skip
     spool(traces, reader, candidates, ledger)
     kept = _distinct(candidates, near_duplicate, max_per_problem, ledger)
@@ -118,19 +118,17 @@ class PreferenceReader(DraftReader):
     def __init__(
         self,
         *,
-        prompts: PromptSet,
-        pair_format: PairFormat,
-        chosen_source: ChosenSource,
-        pair_scope: PairScope,
-        solve_pairs: bool,
-        max_length_ratio: float,
-        trusted: Collection[str],
-        seed: int,
-        test_share: float,
+        prompts: PromptSet = DEFAULT_PROMPTS,
+        pair_format: PairFormat = "inline",
+        chosen_source: ChosenSource = "teacher",
+        pair_scope: PairScope = "unit",
+        solve_pairs: bool = False,
+        max_length_ratio: float = 4.0,
+        trusted: Collection[str] = TRUSTED_AUTHORS,
         refused: HeldOut | None = None,
         verifier: Verifier | None = None,
     ) -> None:
-        super().__init__(prompts, seed, test_share, refused, verifier)
+        super().__init__(prompts, refused, verifier)
         self._options = {
             "pair_format": pair_format, "chosen_source": chosen_source, "pair_scope": pair_scope,
             "solve_pairs": solve_pairs, "max_length_ratio": max_length_ratio, "trusted": sorted(trusted),
@@ -159,16 +157,15 @@ class PreferenceReader(DraftReader):
 
     def _draft(self, trace: Trace, attempt: Solution, pair: Pair) -> Draft:
         ids = {"problem_id": trace.problem.id, "step": pair.step, "trace_id": trace.id}
-        content = {**pair._asdict(), "ends": completes_answer(pair.chosen), **ids}
-        sides = {side: _message(pair.prefix + content[side]) for side in ("chosen", "rejected")}
         row: Row = {
-            "prompt": pair.prompt, **sides,
-            "prefix": pair.prefix, "ends": content["ends"], "kind": pair.kind, **ids,
+            "prompt": pair.prompt,
+            "chosen": _message(pair.prefix + pair.chosen), "rejected": _message(pair.prefix + pair.rejected),
+            "prefix": pair.prefix, "ends": completes_answer(pair.chosen), "kind": pair.kind, **ids,
         }  # fmt: skip
         judged = attempt.steps[pair.step - 1] if pair.step <= len(attempt.steps) else None
         text = f"{judged.text} {judged.key or ''}" if judged else pair.rejected
         facts = {"kind": pair.kind, "step": pair.step, "text": text}
-        return self.draft(row, facts, content=content, question=trace.problem.question)
+        return draft_of(row, facts, question=trace.problem.question)
 
 
 def _fault(problem: Problem, pair: Pair, max_length_ratio: float) -> str | None:

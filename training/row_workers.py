@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain, islice
@@ -21,11 +21,12 @@ from typing import IO, Any, cast
 from supercorrect_agent.errors import DataError, StoreError
 from supercorrect_agent.prompts import PromptSet
 from supercorrect_agent.store import JsonlTraceStore
-from supercorrect_agent.store.lines import parse_line
-from supercorrect_agent.store.reading import Line
+from supercorrect_agent.store.reading import Line, Reading
 from training.drafts import DraftReader, TraceSource
 from training.manifest import Ledger
-from training.rows import Candidates, Draft
+from training.read_drafts import Answer, json_line, read_chunk, read_json, take, unpack
+from training.row_columns import column_of, version_of
+from training.rows import Candidates
 
 _CHUNK = 256
 _ALONE = 8192
@@ -34,8 +35,6 @@ _AHEAD = 3
 """Chunks that wait for each worker."""
 
 Lines = list[Line]
-Answer = tuple[dict[str, Any], list[bytes]]
-"""What became of a chunk, and two lines a candidate: its row and its facts."""
 
 
 class StoredTraces(TraceSource):
@@ -52,18 +51,35 @@ class StoredTraces(TraceSource):
 
     def spool(self, reader: DraftReader, candidates: Candidates, ledger: Ledger) -> None:
         reading = self._store.reading()
-        lines = reading.records() if self._wanted is None else reading.records_where(self._wanted)
-        here = islice(lines, _ALONE) if self._workers > 1 and reader.can_be_shared else lines
         try:
-            chunks = _chunks(here)
-            answers = ((chunk, read_chunk(reader, *self._work(chunk))) for chunk in chunks)
+            ready = self._take_ready(reading, reader, candidates, ledger)
+            wanted = self._wanted
+            lines = reading.records(ready) if wanted is None else reading.records_where(wanted, ready)
+            here = islice(lines, _ALONE) if self._workers > 1 and reader.can_be_shared else lines
+            answers = ((chunk, read_chunk(reader, *self._work(chunk))) for chunk in _chunks(here))
             shared = self._shared(reader, lines) if here is not lines else iter(())
             for chunk, (counts, rows) in chain(answers, shared):
                 for number in counts["broken"]:
                     reading.note_broken(chunk[number])
-                _take(counts, rows, candidates, ledger)
+                take(counts, rows, candidates, ledger)
         finally:
             self._store.note(reading)
+
+    def _take_ready(
+        self, reading: Reading, reader: DraftReader, candidates: Candidates, ledger: Ledger
+    ) -> list[str]:
+        """Takes what was worked out when traces moved to Parquet, and names the files that had it."""
+        if not reader.can_be_shared:
+            return []
+        column = column_of(reader.kind)
+        files = reading.derived(column, version_of(reader))
+        for name in files:
+            for row in reading.rows(name, (column,), {}):
+                counts, rows = unpack(row.columns[column])
+                if counts["broken"]:
+                    reading.note_broken(Line(name, row.offset, b""))
+                take(counts, rows, candidates, ledger)
+        return files
 
     def _shared(self, reader: DraftReader, lines: Iterator[Line]) -> Iterator[tuple[Lines, Answer]]:
         chunks = _chunks(lines)
@@ -84,33 +100,6 @@ class StoredTraces(TraceSource):
 
     def _work(self, chunk: Lines) -> tuple[list[bytes], str]:
         return [line.text for line in chunk], self._store.place.where(chunk[0].file)
-
-
-def read_chunk(reader: DraftReader, texts: Iterable[bytes], where: str) -> Answer:
-    """The candidate rows of some records, as they are sent between processes."""
-    ledger, rows = Ledger(), list[bytes]()
-    broken: list[int] = []
-    keys: list[tuple[str, str, str, str, str]] = []
-    for number, text in enumerate(texts):
-        trace = parse_line(text, where=where)
-        if trace is None:
-            broken.append(number)
-            continue
-        for draft in reader.read(trace, ledger):
-            place, trace_id, problem_id, question, split, row, facts = draft
-            keys.append((place.hex(), trace_id, problem_id, question.hex(), split))
-            rows += (row, facts)
-    return {"read": ledger.traces_read, "dropped": ledger.dropped, "broken": broken, "keys": keys}, rows
-
-
-def _take(counts: dict[str, Any], rows: list[bytes], candidates: Candidates, ledger: Ledger) -> None:
-    ledger.traces_read += counts["read"]
-    ledger.dropped.update(counts["dropped"])
-    for number, (place, trace_id, problem_id, question, split) in enumerate(counts["keys"]):
-        row, facts = rows[2 * number : 2 * number + 2]
-        candidates.put(
-            Draft(bytes.fromhex(place), trace_id, problem_id, bytes.fromhex(question), split, row, facts)
-        )
 
 
 def _chunks(lines: Iterator[Line]) -> Iterator[Lines]:
@@ -140,7 +129,7 @@ class _Worker:
             cast(IO[bytes], self._process.stdout),
         )
         self._thread = ThreadPoolExecutor(1)
-        self._thread.submit(self._tell, [_json_line({"kind": reader.kind, **reader.settings()})])
+        self._thread.submit(self._tell, [json_line(reader.settings())])
 
     def __enter__(self) -> _Worker:
         return self
@@ -156,11 +145,11 @@ class _Worker:
 
     def _ask(self, texts: list[bytes], where: str) -> Answer:
         lines = (text.strip().replace(b"\n", b" ") + b"\n" for text in texts)  # JSON has none in its strings
-        self._tell([_json_line({"count": len(texts), "where": where}), *lines])
+        self._tell([json_line({"count": len(texts), "where": where}), *lines])
         header = self._output.readline()
         if not header:
             raise DataError("A process that makes rows has ended. Free memory, or pass fewer `workers`.")
-        counts = json.loads(header)
+        counts = read_json(header)
         if "error" in counts:
             raise StoreError(counts["error"])
         return counts, [self._output.readline() for _ in range(2 * len(counts["keys"]))]
@@ -171,10 +160,6 @@ class _Worker:
             self._input.flush()
         except BrokenPipeError:  # its answer will be missing
             pass
-
-
-def _json_line(value: Any) -> bytes:
-    return json.dumps(value).encode("ascii") + b"\n"  # lone surrogates are kept
 
 
 def main() -> None:
@@ -188,7 +173,7 @@ def main() -> None:
             counts, rows = read_chunk(reader, texts, asked["where"])
         except StoreError as error:
             counts, rows = {"error": str(error)}, []
-        answers.write(b"".join([_json_line(counts), *rows]))
+        answers.write(b"".join([json_line(counts), *rows]))
         answers.flush()
 
 

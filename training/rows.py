@@ -7,7 +7,6 @@ process ends. ``TMPDIR`` says on which disk it lies.
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +17,12 @@ import orjson
 
 from supercorrect_agent.errors import DataError
 from supercorrect_agent.problems import fold_question
-from training.manifest import Row, canonical_json, hash_texts
+from training.manifest import Row, hash_row, hash_texts, line_of
+
+HASH_BYTES = 32
+_KEY_PART = 12
+_ROW_END = b"}\n"
+_PROBLEM, _QUESTION = slice(2 * _KEY_PART, None), slice(3 * _KEY_PART, None)
 
 
 class Rows(Sequence[Row]):
@@ -38,16 +42,22 @@ class Rows(Sequence[Row]):
         Raises:
             DataError: The disk is full.
         """
-        self.append_line(line_of(row))
+        self.append_line(line_of(row), hash_row(row))
 
-    def append_line(self, line: bytes) -> None:
+    def append_line(self, line: bytes, content: bytes) -> None:
         """Adds a row that is a line already.
+
+        Args:
+            line: The row as `line_of` writes it.
+            content: Its `hash_row`.
 
         Raises:
             DataError: The disk is full.
         """
         try:
-            self._file.seek(self._end)
+            if self._file.tell() != self._end:  # a seek writes what waits
+                self._file.seek(self._end)
+            self._file.write(content)
             self._file.write(line)
         except OSError as error:
             raise DataError(
@@ -55,7 +65,7 @@ class Rows(Sequence[Row]):
                 "Free space there, or set TMPDIR to a folder on a larger disk."
             ) from error
         self._starts.append(self._end)
-        self._end += len(line)
+        self._end += len(content) + len(line)
 
     def take(self, numbers: Iterable[int]) -> Rows:
         """The rows of these numbers in this order, over the same file."""
@@ -63,6 +73,12 @@ class Rows(Sequence[Row]):
         taken._file, taken._end = self._file, self._end
         taken._starts = array("Q", (self._starts[number] for number in numbers))
         return taken
+
+    def hashed(self) -> Iterator[tuple[Row, bytes]]:
+        """Each row with its `hash_row`."""
+        for start in self._starts:
+            content, line = self._read(start)
+            yield orjson.loads(line), content
 
     def close(self) -> None:
         """Gives the file back at once; the rows cannot be read any more."""
@@ -77,11 +93,11 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
-            return [self._read(start) for start in self._starts[index]]
-        return self._read(self._starts[index])
+            return [self._row(start) for start in self._starts[index]]
+        return self._row(self._starts[index])
 
     def __iter__(self) -> Iterator[Row]:
-        return map(self._read, self._starts)
+        return map(self._row, self._starts)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
@@ -93,68 +109,83 @@ class Rows(Sequence[Row]):
     def __repr__(self) -> str:
         return f"Rows({len(self)} rows)"
 
-    def _read(self, start: int) -> Row:
-        self._file.seek(start)
-        row: Row = orjson.loads(self._file.readline())
+    def _row(self, start: int) -> Row:
+        row: Row = orjson.loads(self._read(start)[1])
         return row
+
+    def _read(self, start: int) -> tuple[bytes, bytes]:
+        self._file.seek(start)
+        return self._file.read(HASH_BYTES), self._file.readline()
 
 
 class Draft(NamedTuple):
-    """A candidate row as it is kept: what it sorts by, and the lines of the row and of its facts."""
+    """A candidate row, whatever the seed and the split: its line and its facts', and what it is sorted by."""
 
-    place: bytes
-    trace_id: str
-    problem_id: str
-    question: bytes
-    split: str
     row: bytes
     facts: bytes
-
-
-class _Key(NamedTuple):
-    """What stays in memory of a candidate; candidates sort by it."""
-
-    place: bytes
+    content: bytes
+    question: bytes
     trace_id: str
     problem_id: str
-    question: bytes
-    split: str
-    number: int
 
 
 class Candidates:
-    """Rows in the making: spooled as they come, then ordered and chosen."""
+    """Rows in the making: spooled as they come, then put in order and chosen.
 
-    def __init__(self) -> None:
+    A row's place is a hash of the seed and the row alone, not of the others. Trace ids only order equal rows:
+    they are drawn anew in every run, and the same run is to give the same order.
+
+    Args:
+        seed: Seed of the order.
+        test_share: Share of the problems whose rows belong to the split ``test``.
+    """
+
+    def __init__(self, seed: int, test_share: float) -> None:
+        self._seed, self._test_share = seed, test_share
         self._rows, self._facts = Rows(), Rows()
-        self._keys: list[_Key] = []
+        self._keys: list[
+            bytes
+        ] = []  # of a million rows, so a few bytes each: place, trace, problem, question
+        self._is_test = bytearray()
+        self._kept: list[int] = []
 
     def put(self, draft: Draft) -> None:
-        """Adds a candidate; all are made with one seed and one share."""
-        self._keys.append(_Key(*draft[:5], len(self._rows)))
-        self._rows.append_line(draft.row)
-        self._facts.append_line(draft.facts)
+        """Adds a candidate."""
+        split = split_of(draft.problem_id, self._test_share)
+        place = _hash(f"{self._seed} {draft.content.hex()}")
+        parts = (place, _hash(draft.trace_id), _hash(draft.problem_id), draft.question)
+        self._kept.append(len(self._keys))
+        self._keys.append(b"".join(part[:_KEY_PART] for part in parts))
+        self._is_test.append(split == "test")
+        end = b',"split":"%b"}\n' % split.encode()
+        self._rows.append_line(draft.row[: -len(_ROW_END)] + end, draft.content)
+        self._facts.append_line(draft.facts, draft.content)
 
     def forget_leaks(self) -> int:
         """Forgets test rows whose question is in the training rows too, under another id; says how many."""
-        trained = {key.question for key in self._keys if key.split == "train"}
-        kept = [key for key in self._keys if key.split == "train" or key.question not in trained]
-        forgotten = len(self._keys) - len(kept)
-        self._keys = kept
+        if not any(self._is_test):
+            return 0
+        trained = {self._keys[number][_QUESTION] for number in self._kept if not self._is_test[number]}
+        kept = [n for n in self._kept if not (self._is_test[n] and self._keys[n][_QUESTION] in trained)]
+        forgotten = len(self._kept) - len(kept)
+        self._kept = kept
         return forgotten
 
     def ordered(self) -> list[int]:
         """The numbers of the candidates in the final order, which the order of the traces does not change."""
-        return [key.number for key in sorted(self._keys)]
+        return sorted(self._kept, key=self._keys.__getitem__)
 
     def by_problem(self) -> Iterator[list[int]]:
         """The same, one list a problem: of two files, other problems may have one id."""
 
-        def problem(key: _Key) -> tuple[str, bytes]:
-            return key.problem_id, key.question
+        def problem(number: int) -> bytes:
+            return self._keys[number][_PROBLEM]
 
-        for _, keys in groupby(sorted(self._keys, key=lambda key: (problem(key), key)), problem):
-            yield [key.number for key in keys]
+        for _, numbers in groupby(sorted(self.ordered(), key=problem), problem):
+            yield list(numbers)
+
+    def split(self, number: int) -> str:
+        return "test" if self._is_test[number] else "train"
 
     def facts(self, number: int) -> dict[str, Any]:
         return self._facts[number]
@@ -163,50 +194,23 @@ class Candidates:
         return self._rows.take(numbers)
 
 
-def draft_of(
-    row: Row, facts: dict[str, Any], *, content: Row, question: str, seed: int, test_share: float
-) -> Draft:
+def draft_of(row: Row, facts: dict[str, Any], *, question: str) -> Draft:
     """A candidate row made ready to be kept.
 
     Args:
         row: The row.
         facts: What its choice depends on.
-        content: What gives it its place.
         question: That of its problem.
-        seed: Seed of the order.
-        test_share: Share of the problems whose rows belong to the split ``test``.
     """
-    problem, trace = row["problem_id"], row["trace_id"]
-    split = split_of(problem, test_share)
-    return Draft(
-        place_of(content, seed),
-        trace,
-        problem,
-        hash_texts([fold_question(question)]).digest(),
-        split,
-        line_of({**row, "split": split}),
-        line_of({**facts, "split": split}),
-    )
-
-
-def line_of(row: Row) -> bytes:
-    """A row as a line of JSON; characters that no file can hold become "?"."""
-    try:
-        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # lone surrogates
-        return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-
-
-def place_of(content: Row, seed: int) -> bytes:
-    """A row's place in the order: a hash of the seed and of the row alone, not of the others.
-
-    Trace ids are left out: they are drawn anew in every run, and the same run is to give the same order.
-    """
-    named = {name: value for name, value in content.items() if name != "trace_id"}
-    return hash_texts([str(seed), canonical_json(named)]).digest()
+    asked = _hash(fold_question(question))
+    return Draft(line_of(row), line_of(facts), hash_row(row), asked, row["trace_id"], row["problem_id"])
 
 
 def split_of(problem_id: str, test_share: float) -> str:
     """``train`` or ``test``: by a hash of the problem's id alone, so that other problems never move it."""
     digest = hashlib.sha256(b"split\0" + problem_id.encode("utf-8", "replace")).digest()
     return "test" if int.from_bytes(digest[:8], "big") < test_share * 2**64 else "train"
+
+
+def _hash(text: str) -> bytes:
+    return hash_texts([text]).digest()

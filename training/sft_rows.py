@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from supercorrect_agent.inspector import failed_checks, speaks_of_reference
 from supercorrect_agent.problems import HeldOut
@@ -36,7 +36,7 @@ from training.critiques import (
 )
 from training.drafts import DraftReader, TraceSource, spool
 from training.manifest import Ledger, Manifest, Row
-from training.rows import Candidates, Draft, Rows
+from training.rows import Candidates, Draft, Rows, draft_of
 
 
 def build_sft_dataset(
@@ -96,11 +96,11 @@ def build_sft_dataset(
         raise ValueError(
             f"`max_tokens={max_tokens}` needs `count_tokens`. Pass a function that counts tokens."
         )
-    ledger, candidates = Ledger(), Candidates()
+    ledger, candidates = Ledger(), Candidates(seed, test_share)
     refused = HeldOut(held_out, held_out_words)
     source = SolutionReader(
         prompts=prompts, style=style, reviews=reviews, own_solutions=own_solutions,
-        trusted=trusted_authors, seed=seed, test_share=test_share, refused=refused, verifier=verifier,
+        trusted=trusted_authors, refused=refused, verifier=verifier,
     )  # fmt: skip
     spool(traces, source, candidates, ledger)
     numbers = _balance(_distinct(candidates, ledger), review_share, no_error_share, ledger)
@@ -132,17 +132,15 @@ class SolutionReader(DraftReader):
     def __init__(
         self,
         *,
-        prompts: PromptSet,
-        style: Style,
-        reviews: bool,
-        own_solutions: bool,
-        trusted: Collection[str],
-        seed: int,
-        test_share: float,
+        prompts: PromptSet = DEFAULT_PROMPTS,
+        style: Style = "hierarchical",
+        reviews: bool = True,
+        own_solutions: bool = False,
+        trusted: Collection[str] = TRUSTED_AUTHORS,
         refused: HeldOut | None = None,
         verifier: Verifier | None = None,
     ) -> None:
-        super().__init__(prompts, seed, test_share, refused, verifier)
+        super().__init__(prompts, refused, verifier)
         self.style, self.reviews = style, reviews and style != "plain"
         self.own_solutions, self.trusted = own_solutions, trusted
 
@@ -155,8 +153,7 @@ class SolutionReader(DraftReader):
     def drafts(self, trace: Trace, ledger: Ledger) -> Iterator[Draft]:
         for row, no_error in self.rows(trace, ledger):
             facts = {"kind": row["kind"], "no_error": no_error, "text": _text_key(row)}
-            content = {**row, "no_error": no_error}
-            yield self.draft(row, facts, content=content, question=trace.problem.question)
+            yield draft_of(row, facts, question=trace.problem.question)
 
     def rows(self, trace: Trace, ledger: Ledger) -> Iterator[tuple[Row, bool]]:
         """The rows of one trace, each with whether it says that nothing is wrong."""
@@ -234,21 +231,30 @@ def _text_key(row: Row) -> str:
     return hashlib.sha256(fold(_text(row)).encode("utf-8", "replace")).hexdigest()
 
 
-Choice = tuple[int, dict[str, Any]]
-"""The number of a candidate, and what its choice depends on."""
+class Choice(NamedTuple):
+    """The number of a candidate, and what its choice depends on."""
+
+    number: int
+    split: str
+    kind: str
+    no_error: bool
 
 
 def _distinct(candidates: Candidates, ledger: Ledger) -> list[Choice]:
     """The candidates in order, each text once."""
     ledger.drop("question in train", candidates.forget_leaks())
-    chosen: dict[str, Choice] = {}
+    texts: set[bytes] = set()
+    chosen: list[Choice] = []
     for number in candidates.ordered():
         facts = candidates.facts(number)
-        if facts["text"] in chosen:
+        text = bytes.fromhex(facts["text"])
+        if text in texts:
             ledger.drop("duplicate")
         else:
-            chosen[facts["text"]] = (number, facts)
-    return list(chosen.values())
+            texts.add(text)
+            kind = "review" if facts["kind"] == "review" else "solve"  # one string for a million rows
+            chosen.append(Choice(number, candidates.split(number), kind, facts["no_error"]))
+    return chosen
 
 
 def _balance(
@@ -260,14 +266,14 @@ def _balance(
     """
     kept: set[int] = set()
     for split in ("train", "test"):
-        part = [(number, facts) for number, facts in chosen if facts["split"] == split]
-        found = sum(facts["kind"] == "review" and not facts["no_error"] for _, facts in part)
-        part = _cap(part, lambda facts: bool(facts["no_error"]), _most(found, no_error_share), ledger)
+        part = [one for one in chosen if one.split == split]
+        found = sum(one.kind == "review" and not one.no_error for one in part)
+        part = _cap(part, lambda one: one.no_error, _most(found, no_error_share), ledger)
         if review_share is not None:
-            solves = sum(facts["kind"] == "solve" for _, facts in part)
-            part = _cap(part, lambda facts: facts["kind"] == "review", _most(solves, review_share), ledger)
-        kept.update(number for number, _ in part)
-    return [number for number, _ in chosen if number in kept]
+            solves = sum(one.kind == "solve" for one in part)
+            part = _cap(part, lambda one: one.kind == "review", _most(solves, review_share), ledger)
+        kept.update(one.number for one in part)
+    return [one.number for one in chosen if one.number in kept]
 
 
 def _most(others: int, share: float) -> int:
@@ -275,17 +281,15 @@ def _most(others: int, share: float) -> int:
     return int(others * share / (1 - share) + 1e-9)  # an even share may come out a hair below
 
 
-def _cap(
-    chosen: list[Choice], belongs: Callable[[dict[str, Any]], bool], most: int, ledger: Ledger
-) -> list[Choice]:
+def _cap(chosen: list[Choice], belongs: Callable[[Choice], bool], most: int, ledger: Ledger) -> list[Choice]:
     kept: list[Choice] = []
     count = 0
-    for number, facts in chosen:
-        count += belongs(facts)
-        if belongs(facts) and count > most:
+    for one in chosen:
+        count += belongs(one)
+        if belongs(one) and count > most:
             ledger.drop("above its share")
         else:
-            kept.append((number, facts))
+            kept.append(one)
     return kept
 
 

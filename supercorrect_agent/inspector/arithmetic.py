@@ -8,6 +8,7 @@ on one side of its "=", and nothing before or behind it that might belong to it.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import pairwise
 
 from supercorrect_agent.teachers.reference.expressions import Equation, Side, first_false, read_equations
@@ -33,6 +34,7 @@ _OTHER_UNIT = r"[Rr](?:emainder|est)?(?:\b|\d)|mod\b|cents?\b|percent\b"
 _BEHIND = re.compile(rf"[ \t]*(?:{_SIGNS}|!|\d|{_OTHER_UNIT})|[A-Za-z(}}\])]|,\\")
 
 
+@lru_cache(maxsize=256)  # the text of a correction is looked at where it is written, kept and trained on
 def false_equation(text: str) -> str | None:
     """The first equation of a text that certainly does not hold, as written; None where there is none.
 

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import orjson
 
 from supercorrect_agent.errors import StoreError
 from supercorrect_agent.store.columns import record_row
+from supercorrect_agent.store.derived import Derives, installed
 from supercorrect_agent.store.lines import parse_record
 from supercorrect_agent.store.locks import lock
 from supercorrect_agent.store.migrations import migrate
@@ -52,12 +53,15 @@ class Compaction(Record):
     bytes_after: int
 
 
-def compact_store(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Compaction:
+def compact_store(
+    path: str | Path, *, max_bytes: int = MAX_BYTES, derive: Sequence[Derives] | None = None
+) -> Compaction:
     """Moves the traces of finished shards into Parquet files, and small Parquet files together.
 
     Args:
         path: A store's folder or address. At an address nothing locks: compact when nobody writes there.
         max_bytes: JSON, before compression, of one Parquet file.
+        derive: Further columns; None: those of the installed packages, such as candidates of training rows.
 
     Raises:
         StoreError: The store is a single file, cannot be written, or is being compacted already; or pyarrow
@@ -71,7 +75,7 @@ def compact_store(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Compaction
         raise StoreError(f"There are no traces at '{path}'. Pass the folder of a collection.")
     with _alone(place):
         try:
-            return _Compactor(place, max_bytes).run()
+            return _Compactor(place, max_bytes, installed() if derive is None else derive).run()
         except OSError as error:
             raise unwritable(place.address, error) from error
 
@@ -79,11 +83,11 @@ def compact_store(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Compaction
 class _Output:
     """A Parquet file in the making, what of which files it holds, and the broken lines of these."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, derive: Sequence[Derives]) -> None:
         stamp = f"{time_stamp()}-{secrets.token_hex(3)}"
         self.name, self._broken_name = f"traces-{stamp}.parquet", f"broken-{stamp}.jsonl"
         self._files, self._file = files, files.create(self.name)
-        self._writer = TraceWriter(self._file)
+        self._writer = TraceWriter(self._file, derive)
         self._spans: list[Span] = []
         self._inherited: set[Span] = set()
         self._broken: list[bytes] = []
@@ -120,8 +124,8 @@ class _Output:
 class _Compactor:
     """One compaction."""
 
-    def __init__(self, place: LocalPlace | RemotePlace, max_bytes: int) -> None:
-        self._place, self._files, self._most = place, files_of(place), max_bytes
+    def __init__(self, place: LocalPlace | RemotePlace, max_bytes: int, derive: Sequence[Derives]) -> None:
+        self._place, self._files, self._most, self._derive = place, files_of(place), max_bytes, derive
         self._reading = Reading(place)
         self._done: set[TraceKey] = set()
         self._failed: Counter[TraceKey] = Counter()
@@ -224,7 +228,7 @@ class _Compactor:
     def _open(self, spans: list[Span]) -> _Output:
         """The output, which holds what an input held in its turn, as long as that is still there."""
         if self._output is None:
-            self._output = _Output(self._files)
+            self._output = _Output(self._files, self._derive)
         self._output.inherit(spans)
         return self._output
 

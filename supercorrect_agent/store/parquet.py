@@ -6,15 +6,18 @@ pyarrow is imported when it is needed; it comes with ``supercorrect-agent[data]`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from supercorrect_agent.errors import StoreError
 from supercorrect_agent.store.columns import COLUMNS
+from supercorrect_agent.store.derived import Derives
 
 _SPANS = "supercorrect_spans"
 """The footer's entry: what of which shards a file holds, as ``[[shard, start, end], ...]`` in bytes."""
+_VERSIONS = "supercorrect_columns"
+"""The footer's entry: by what each derived column was worked out."""
 FILTERS = ("status", "split", "sample", "right_first", "right_final", "has_template", "n_rounds")
 """Columns by which rows may be wanted."""
 _ROWS = 1024
@@ -42,8 +45,8 @@ def import_pyarrow() -> Any:
     return pyarrow
 
 
-def trace_schema() -> Any:
-    """The columns of a trace, as an Arrow schema."""
+def trace_schema(derived: Iterable[str] = ()) -> Any:
+    """The columns of a trace, and those derived from it, as an Arrow schema."""
     arrow = import_pyarrow()
     kinds = {
         "text": arrow.string(),
@@ -52,7 +55,8 @@ def trace_schema() -> Any:
         "yes or no": arrow.bool_(),
         "key": arrow.binary(16),
     }
-    return arrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    more = [(name, arrow.large_binary()) for name in derived]
+    return arrow.schema([*((name, kinds[kind]) for name, kind in COLUMNS.items()), *more])
 
 
 class TraceWriter:
@@ -60,10 +64,13 @@ class TraceWriter:
 
     Args:
         file: Takes the bytes; it stays open.
+        derive: Further columns.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._arrow, self._schema = import_pyarrow(), trace_schema()
+    def __init__(self, file: BinaryIO, derive: Sequence[Derives] = ()) -> None:
+        self._derive = derive
+        self._versions = {name: version for each in derive for name, version in each.versions.items()}
+        self._arrow, self._schema = import_pyarrow(), trace_schema(self._versions)
         self._writer = self._arrow.parquet.ParquetWriter(file, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
         self._waiting = 0
@@ -71,6 +78,8 @@ class TraceWriter:
 
     def add(self, row: dict[str, Any]) -> None:
         """Adds the columns of a trace."""
+        for each in self._derive:
+            row |= each.columns(row["record"])
         self._rows.append(row)
         self._waiting += len(row["record"])
         self.rows += 1
@@ -85,7 +94,9 @@ class TraceWriter:
             spans: What of which shards the file holds.
         """
         self._write()
-        self._writer.add_key_value_metadata({_SPANS: json.dumps(spans)})
+        self._writer.add_key_value_metadata(
+            {_SPANS: json.dumps(spans), _VERSIONS: json.dumps(self._versions)}
+        )
         self._writer.close()
 
     def _write(self) -> None:
@@ -153,6 +164,18 @@ def read_footer(file: BinaryIO, where: str) -> tuple[list[Span], int, int]:
         groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
         size = sum(group.total_byte_size for group in groups)
         return [(name, start, end) for name, start, end in spans], metadata.num_rows, size
+
+
+def read_versions(file: BinaryIO, where: str) -> dict[str, str]:
+    """By what each derived column of an open Parquet file was worked out.
+
+    Raises:
+        StoreError: It is no Parquet file.
+    """
+    with _reading(where):
+        entries = import_pyarrow().parquet.read_metadata(file).metadata or {}
+        versions: dict[str, str] = json.loads(entries.get(_VERSIONS.encode(), b"{}"))
+        return versions
 
 
 @contextmanager

@@ -67,11 +67,26 @@ class Reading:
         """
         return self._parsed(self.records_where(wanted))
 
-    def records_where(self, wanted: Callable[[Any], Any]) -> Iterator[Line]:
-        """The records of `traces_where` as lines, not looked into."""
+    def derived(self, column: str, version: str) -> list[str]:
+        """The Parquet files that have a derived column of this version, of which all rows count."""
+        from supercorrect_agent.store.parquet import read_versions
+
+        names = [name for name in self.place.names() if is_parquet(name)]
+        covered = self.covered(names)
+        found: list[str] = []
+        for name in names:
+            with self._open(name) as file:
+                if read_versions(file, self.place.where(name)).get(column) == version and name not in covered:
+                    found.append(name)
+        return found
+
+    def records_where(self, wanted: Callable[[Any], Any], but: Collection[str] = ()) -> Iterator[Line]:
+        """The records of `traces_where` as lines, not looked into, without those of some files."""
         names = self.place.names()
         covered = self.covered(names)
         for name in names:
+            if name in but:
+                continue
             if not is_parquet(name):
                 yield from self.lines(name, covered)
             elif covered.get(name):  # its rows are numbered
@@ -92,9 +107,9 @@ class Reading:
             else:
                 yield trace
 
-    def records(self) -> Iterator[Line]:
-        """Every record as the line it was written as, not looked into."""
-        for item in self._all(("record",)):
+    def records(self, but: Collection[str] = ()) -> Iterator[Line]:
+        """Every record as the line it was written as, not looked into, without those of some files."""
+        for item in self._all(("record",), but):
             if isinstance(item, Row):
                 yield Line(item.file, item.offset, item.columns["record"].encode())
             else:
@@ -184,11 +199,13 @@ class Reading:
                 if not any(start <= number < end for start, end in spans):
                     yield Row(name, number, row)
 
-    def _all(self, columns: Sequence[str]) -> Iterator[Line | Row]:
+    def _all(self, columns: Sequence[str], but: Collection[str] = ()) -> Iterator[Line | Row]:
         """The lines of every shard, and of every Parquet file the rows, of which these columns are read."""
         names = self.place.names()
         covered = self.covered(names)
         for name in names:
+            if name in but:
+                continue
             try:
                 if is_parquet(name):
                     yield from self.rows(name, columns, covered)
