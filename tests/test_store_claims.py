@@ -35,6 +35,26 @@ with open_store(path) as store, Claims(path) as claims:
 """
 
 
+TOGETHER = """
+import multiprocessing
+import sys
+import time
+from supercorrect_agent.store import Claims
+
+def begin(wanted):
+    moment, path = wanted
+    while time.time() < moment:  # all at one moment
+        pass
+    Claims(path).close()
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        for number in range(40):
+            moment = time.time() + 0.02
+            pool.map(begin, [(moment, f"{sys.argv[1]}/{number}")] * 4, chunksize=1)
+"""
+
+
 def start(path: Path, count: int, stop_at: int = -1) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WORKER, str(path), str(count), str(stop_at)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -58,6 +78,11 @@ def test_two_processes_share_the_work(tmp_path: Path, name: str) -> None:
     workers = [start(tmp_path / name, 200) for _ in range(2)]
     assert [worker.wait(60) for worker in workers] == [0, 0]
     assert counts(tmp_path / name) == {f"p{number}": 1 for number in range(200)}
+
+
+def test_processes_that_begin_at_one_moment_all_may_claim(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", TOGETHER, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["folder", "one.jsonl"])

@@ -178,7 +178,9 @@ def _is_full(error: Exception) -> bool:
 
 def _connect(file: Path) -> sqlite3.Connection:
     database = sqlite3.connect(file, timeout=_WAIT, isolation_level=None, check_same_thread=False)
-    database.execute("PRAGMA journal_mode = WAL")
+    with file.with_name("claims.lock").open("ab") as guard:
+        lock(guard.fileno())  # SQLite does not wait for another process that turns the log on
+        database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")  # a power cut ends all owners anyway
     database.execute("CREATE TABLE IF NOT EXISTS claims (key BLOB PRIMARY KEY, owner TEXT) WITHOUT ROWID")
     return database
