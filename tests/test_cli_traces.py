@@ -161,6 +161,14 @@ def test_compact_reports_and_readers_see_no_difference(folder: Path) -> None:
     assert again.stdout.splitlines()[0].strip() == "Traces  0 moved to 0 Parquet files"
 
 
+def test_compaction_leaves_training_rows_to_the_exports_on_request(folder: Path) -> None:
+    from pyarrow.parquet import read_schema
+
+    assert run_cli("traces", "compact", str(folder), "--no-rows").exit_code == 0
+    (file,) = folder.glob("*.parquet")
+    assert read_schema(file).names[-1] == "record"
+
+
 @pytest.mark.parametrize("compacted", [False, True])
 def test_exported_traces_are_a_store_again(folder: Path, tmp_path: Path, compacted: bool) -> None:
     traces = list(open_store(folder))

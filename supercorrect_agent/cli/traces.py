@@ -124,13 +124,19 @@ def show(
 
 
 @app.command()
-def compact(path: StorePath, as_json: AsJson = False) -> None:
+def compact(
+    path: StorePath,
+    rows: Annotated[
+        bool, typer.Option(help="Work out candidates of training rows too, so that exports need not.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
     """Move the traces of finished shards into Parquet files. Readers see no difference."""
     from supercorrect_agent.store.compaction import compact_store
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # broken lines are counted
-        done = compact_store(path)
+        done = compact_store(path, derive=None if rows else ())
     if as_json:
         typer.echo(json.dumps(done.model_dump(mode="json"), indent=2))
         return
