@@ -147,10 +147,13 @@ def _cleaned(span: ReadableSpan, secrets: Sequence[str]) -> ReadableSpan:
 
 
 def _clean_values(attributes: Mapping[str, Any] | None, secrets: Sequence[str]) -> dict[str, Any]:
-    return {
-        key: _without(value, secrets) if isinstance(value, str) else value
-        for key, value in (attributes or {}).items()
-    }
+    return {key: _clean(value, secrets) for key, value in (attributes or {}).items()}
+
+
+def _clean(value: Any, secrets: Sequence[str]) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_clean(each, secrets) for each in value)
+    return _without(value, secrets) if isinstance(value, str) else value
 
 
 def _without(text: str, secrets: Sequence[str]) -> str:

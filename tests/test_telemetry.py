@@ -113,6 +113,19 @@ def test_a_key_is_in_no_span_not_even_where_the_server_repeats_it() -> None:
     assert "0123456789abc" not in text
 
 
+def test_a_key_in_a_list_is_hidden_too() -> None:
+    exporter = InMemorySpanExporter()
+    with enable_telemetry(exporter=exporter, secrets=(CANARY,)) as telemetry:
+        span = telemetry._provider.get_tracer("mine").start_span("call")
+        span.set_attribute("words", [f"Key {CANARY}", "plain"])
+        span.set_attribute("numbers", [1, 2])
+        span.end()
+    (found,) = exporter.get_finished_spans()
+    assert found.attributes is not None
+    assert found.attributes["words"] == (f"Key {HIDDEN}", "plain")
+    assert found.attributes["numbers"] == (1, 2)
+
+
 @pytest.mark.parametrize("endpoint", [None, "", "localhost:4318", "grpc://127.0.0.1:4317"])
 def test_without_an_address_it_does_not_start(endpoint: str | None) -> None:
     with pytest.raises(ConfigError, match=r"`endpoint=.*is no address to send spans to"):
