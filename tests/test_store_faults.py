@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -362,6 +363,25 @@ def test_a_part_that_cannot_be_written_goes_on_waiting(monkeypatch: pytest.Monke
             store.ensure_writable()
     store.close()
     assert [trace.id for trace in open_store("memory://faults/refused")] == ["trace-1"]
+
+
+def test_a_part_that_was_written_all_the_same_is_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that breaks off behind the last byte."""
+    store = open_store("memory://faults/late", sync="never")
+    write = type(store.place.system).pipe_file  # type: ignore[union-attr]
+
+    def write_and_fail(*arguments: Any) -> None:
+        write(*arguments)
+        raise TimeoutError("timed out")
+
+    store.append(make_trace(1))
+    with monkeypatch.context() as broken:
+        broken.setattr(type(store.place.system), "pipe_file", write_and_fail)  # type: ignore[union-attr]
+        with pytest.raises(StoreError, match="timed out"):
+            store.flush()
+    store.append(make_trace(2))
+    store.close()
+    assert [trace.id for trace in open_store("memory://faults/late")] == ["trace-1", "trace-2"]
 
 
 def test_a_path_object_may_hold_an_address(tmp_path: Path) -> None:

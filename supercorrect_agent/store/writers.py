@@ -190,6 +190,7 @@ class RemoteWriter:
     def __init__(self, place: RemotePlace, seconds: float) -> None:
         self._place, self._seconds = place, seconds
         self._waiting: list[bytes] = []
+        self._name = ""
         self._bytes = 0
         self._since = 0.0
 
@@ -205,17 +206,20 @@ class RemoteWriter:
 
     def append(self, line: bytes) -> None:
         if not self._waiting:
-            self._since = time.monotonic()
+            self._since, self._name = time.monotonic(), shard_name()
         self._waiting.append(line)
         self._bytes += len(line)
         if self._bytes >= _PART_BYTES or time.monotonic() - self._since >= self._seconds:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what waits; what cannot be written goes on waiting."""
+        """Writes what waits; what cannot be written goes on waiting, for the same file.
+
+        A write that fails may have arrived: another name would show its traces twice.
+        """
         if not self._waiting:
             return
-        path, data = self._place.path(shard_name()), b"".join(self._waiting)
+        path, data = self._place.path(self._name), b"".join(self._waiting)
 
         def write() -> None:
             self._place.system.makedirs(self._place.root, exist_ok=True)
