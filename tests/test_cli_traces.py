@@ -214,6 +214,23 @@ def test_an_output_at_an_address_that_is_there_is_replaced_only_by_force(folder:
     assert len(list(open_store("memory://once"))) == 3
 
 
+def test_an_export_to_an_address_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
+    newer = {"schema_version": 99, "id": "n", "problem": {"id": "p", "question": "q"}, "status": "accepted"}
+    with open_store(tmp_path) as store:
+        store.append(make_trace(1))
+    (tmp_path / "traces-z.jsonl").write_text(json.dumps(newer) + "\n")
+    old = open_store("memory://broken-off", sync="always")
+    old.append(make_trace(7))
+    (name,) = old.place.names()
+    output = f"memory://broken-off/{name}"
+    result = run_cli("traces", "export", str(tmp_path), "--output", output, "--force")
+    assert_one_sentence(result, 2, "schema version 99")
+    assert [trace.id for trace in open_store("memory://broken-off")] == ["trace-7"]
+    assert open_store("memory://broken-off").place.system.ls("/broken-off", detail=False) == [  # type: ignore[union-attr]
+        f"/broken-off/{name}"
+    ]
+
+
 def test_an_output_in_the_store_is_refused(folder: Path) -> None:
     before = sorted(folder.iterdir())
     for output in (
@@ -275,6 +292,18 @@ def test_export_of_rows_for_trl(
     assert row["prompt"][0]["role"] == "user"
     stats = json.loads(run_cli("traces", "stats", str(training_store), "--rows", kind, "--json").stdout)
     assert stats["rows"] == {"kind": kind, "kept": 1, "dropped": {"error": 1}}
+
+
+def test_a_data_set_is_no_folder_at_an_address(
+    training_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    result = run_cli(
+        "traces", "export", str(training_store), "--format", "sft", "--output", "memory://a/rows"
+    )
+    assert_one_sentence(result, 2, "`--output memory://a/rows` is a folder at an address", ".parquet")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_no_row_and_a_bad_output_are_one_sentence(folder: Path, tmp_path: Path) -> None:

@@ -111,8 +111,14 @@ def new_file(output: str | Path) -> Iterator[BinaryIO]:
     """
     if is_address(output):
         system, path = open_address(str(output))
-        with _refusing(output), system.open(path, "wb") as file:
-            yield cast(BinaryIO, file)
+        with _refusing(output):
+            try:
+                with system.open(f"{path}.part", "wb") as file:
+                    yield cast(BinaryIO, file)
+                system.mv(f"{path}.part", path)
+            finally:
+                if system.exists(f"{path}.part"):
+                    system.rm_file(f"{path}.part")
         return
     final, part = Path(output), Path(f"{output}.part")
     with _refusing(output):
