@@ -47,7 +47,7 @@ def _parquet(reading: Reading, name: str, held: Spans) -> StoreFile:
     rows = reading.rows(name, ("schema_version",), held)
     versions = Counter(str(row.columns["schema_version"]) for row in rows)
     return StoreFile(
-        name=name, kind="parquet", traces=versions.total(), bytes=reading.place.size(name), versions=versions
+        name=name, kind="parquet", traces=versions.total(), bytes=reading.size(name), versions=versions
     )
 
 
@@ -62,6 +62,6 @@ def _shard(reading: Reading, name: str, held: Spans) -> StoreFile:
             broken += 1
             torn = None if line.text.endswith(b"\n") else line.offset
     return StoreFile(
-        name=name, kind="jsonl", traces=versions.total(), bytes=reading.place.size(name), versions=versions,
+        name=name, kind="jsonl", traces=versions.total(), bytes=reading.size(name), versions=versions,
         broken=broken, torn=torn, live=live,
     )  # fmt: skip

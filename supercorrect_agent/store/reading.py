@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from supercorrect_agent.errors import StoreError
 from supercorrect_agent.store.lines import parse_line, parse_record
@@ -206,21 +207,32 @@ class Reading:
         for name in names:
             if name in but:
                 continue
-            try:
-                if is_parquet(name):
-                    yield from self.rows(name, columns, covered)
-                else:
-                    yield from self.lines(name, covered)
-            except FileNotFoundError as error:
-                raise StoreError(
-                    f"'{self.place.where(name)}' went away while the store was read, as it does when it is "
-                    "compacted. Read it again."
-                ) from error
-            except OSError as error:
-                raise unreadable(self.place.where(name), error) from error
+            if is_parquet(name):
+                yield from self.rows(name, columns, covered)
+            else:
+                yield from self.lines(name, covered)
 
-    def _open(self, name: str) -> Any:
-        return self.place.open(name)
+    def size(self, name: str) -> int:
+        """The bytes of a file."""
+        with self._refusing(name):
+            return self.place.size(name)
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[BinaryIO]:
+        with self._refusing(name), self.place.open(name) as file:
+            yield file
+
+    @contextmanager
+    def _refusing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"'{self.place.where(name)}' went away while the store was read, as it does when it is "
+                "compacted. Read it again."
+            ) from error
+        except OSError as error:
+            raise unreadable(self.place.where(name), error) from error
 
 
 def is_parquet(name: str) -> bool:
