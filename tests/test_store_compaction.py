@@ -9,13 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as compute
 import pytest
 
 from supercorrect_agent.errors import StoreError
-from supercorrect_agent.store import JsonlTraceStore, open_store, trace_key
+from supercorrect_agent.store import JsonlTraceStore, TraceKey, open_store, trace_key
 from supercorrect_agent.store.columns import COLUMNS
 from supercorrect_agent.store.compaction import compact_store
-from supercorrect_agent.types import Trace, Verdict
+from supercorrect_agent.store.lines import format_line
+from supercorrect_agent.store.listing import list_files
+from supercorrect_agent.store.reading import Reading
+from supercorrect_agent.types import Call, Problem, Trace, Verdict
 from tests.conformance.trace_store import full_trace, make_trace
 
 
@@ -66,17 +70,17 @@ def test_files_are_bounded_in_size(tmp_path: Path) -> None:
     assert ids(tmp_path) == [f"trace-{number}" for number in range(10)]
 
 
-def test_failed_runs_that_were_made_again_are_left_out(tmp_path: Path) -> None:
+def test_failed_runs_that_succeeded_later_are_left_out(tmp_path: Path) -> None:
     failed = [make_trace(number, id=f"failed-{number}", status="error") for number in (1, 2, 3)]
     fill(tmp_path, [*failed, make_trace(1)])
     fill(tmp_path, [make_trace(2, id="again-2", status="error")])
     done = compact_store(tmp_path)
-    assert done.superseded == 2
-    # 1 succeeded, 2 failed twice and the last stays, 3 was not made again
-    assert ids(tmp_path) == ["failed-3", "trace-1", "again-2"]
+    assert done.superseded == 1
+    # 1 succeeded; how often 2 and 3 failed says whether they are made again
+    assert ids(tmp_path) == ["failed-2", "failed-3", "trace-1", "again-2"]
     fill(tmp_path, [make_trace(3)])
     assert compact_store(tmp_path).superseded == 1
-    assert sorted(ids(tmp_path)) == ["again-2", "trace-1", "trace-3"]
+    assert sorted(ids(tmp_path)) == ["again-2", "failed-2", "trace-1", "trace-3"]
 
 
 def test_a_shard_that_is_written_is_left_alone(tmp_path: Path) -> None:
@@ -87,6 +91,48 @@ def test_a_shard_that_is_written_is_left_alone(tmp_path: Path) -> None:
     writer.append(make_trace(3))
     assert ids(tmp_path) == ["trace-1", "trace-2", "trace-3"]
     assert kinds(tmp_path) == [".jsonl", ".parquet"]
+
+
+def test_a_shard_that_is_begun_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, [make_trace(1)])
+    writer, done = open_store(tmp_path), Reading.done
+
+    def begins(reading: Reading) -> set[TraceKey]:
+        writer.append(make_trace(2))
+        return done(reading)
+
+    monkeypatch.setattr(Reading, "done", begins)
+    assert compact_store(tmp_path).traces == 1
+    assert kinds(tmp_path) == [".jsonl", ".parquet"]
+    assert ids(tmp_path) == ["trace-1", "trace-2"]
+
+
+def line_of(trace: Trace, old: bytes, new: bytes) -> bytes:
+    line = format_line(trace)
+    assert line.count(old) == 1
+    return line.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"sample":7', b'"sample":"7"'),
+        (b'"input_tokens":5', b'"input_tokens":5.0'),
+        (b'"input_tokens":5', b'"input_tokens":1%s' % (b"0" * 30)),
+        (b"What?", b"What\xed\xa0\x80?"),  # half a surrogate pair, not escaped
+    ],
+)
+def test_what_a_reader_takes_is_still_there(tmp_path: Path, old: bytes, new: bytes) -> None:
+    problem = Problem(id="p", question="What?")
+    calls = (Call(role="student", model="m", input_tokens=5),)
+    line = line_of(make_trace(1, problem=problem, sample=7, calls=calls), old, new)
+    (tmp_path / "traces.jsonl").write_bytes(line)
+    before = list(open_store(tmp_path))
+    assert len(before) == 1
+    assert compact_store(tmp_path).broken == 0
+    assert list(open_store(tmp_path)) == before
 
 
 def test_broken_lines_are_kept_apart(tmp_path: Path) -> None:
@@ -199,6 +245,27 @@ def test_a_reader_whose_shard_goes_away_is_told(tmp_path: Path) -> None:
     compact_store(tmp_path)
     with pytest.raises(StoreError, match=r"went away while the store was read.*Read it again"):
         list(reading)
+
+
+def test_a_reader_whose_parquet_file_goes_away_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does where a second compaction puts small files together."""
+    for number in (1, 2):
+        with open_store(tmp_path) as store:
+            store.append(make_trace(number))
+        compact_store(tmp_path, max_bytes=1)
+    store = open_store(tmp_path)
+    gone = [*store.place.names(), "traces-1.parquet", "traces-1.jsonl"]
+    monkeypatch.setattr(type(store.place), "names", lambda place: gone)
+    for read in (store.done, store.keys, lambda: list(store), lambda: list_files(store),
+                 lambda: list(store.where(lambda batch: batch["n_rounds"]))):  # fmt: skip
+        with pytest.raises(StoreError, match=r"traces-1.parquet' went away while the store was read"):
+            read()
+    gone.remove("traces-1.parquet")
+    for read in (lambda: list(store.where(lambda batch: compute.is_valid(batch["n_rounds"]))), store.done):
+        with pytest.raises(StoreError, match=r"traces-1.jsonl' went away while the store was read"):
+            read()
 
 
 # --- the columns

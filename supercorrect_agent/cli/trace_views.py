@@ -83,7 +83,7 @@ def print_compaction(done: Compaction) -> None:
     print_field(console, "Traces", f"{done.traces} moved to {len(done.files)} Parquet files")
     print_field(console, "Bytes", f"{done.bytes_before} before, {done.bytes_after} after")
     if done.superseded:
-        print_field(console, "Left out", f"{done.superseded} failed runs that were made again")
+        print_field(console, "Left out", f"{done.superseded} failed runs that succeeded later")
     if done.broken:
         print_field(console, "Broken lines", f"{done.broken}, now in a file broken-*.jsonl")
     if done.live:

@@ -44,11 +44,17 @@ def record_row(record: Json, text: str) -> Json | None:
         return None
     for name, kind in COLUMNS.items():
         value = row[name]
+        if kind is _WHOLE and isinstance(value, float) and value.is_integer():  # orjson's for many digits
+            value = row[name] = int(value)
         if value is None:
             if name in _NOT_NULL:
                 return None
         elif not isinstance(value, _TYPES[kind]):
             return None
+        elif kind is _WHOLE and not -(2**63) <= value < 2**63:
+            if name in _NOT_NULL:
+                return None
+            row[name] = None  # more than a column holds; the record has it
         elif kind is _TEXT and not value.isascii():
             row[name] = value.encode("utf-8", "replace").decode()  # no lone surrogates in Parquet
     return row

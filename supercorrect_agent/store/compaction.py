@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import orjson
 from supercorrect_agent.errors import StoreError
 from supercorrect_agent.store.columns import record_row
 from supercorrect_agent.store.derived import Derives, installed
-from supercorrect_agent.store.lines import parse_record
+from supercorrect_agent.store.lines import format_line, parse_line, parse_record
 from supercorrect_agent.store.locks import lock
 from supercorrect_agent.store.migrations import migrate
 from supercorrect_agent.store.moving import Files, files_of
@@ -39,7 +38,7 @@ MAX_BYTES = 2**29
 class Compaction(Record):
     """What a compaction did.
 
-    ``superseded`` counts traces of failed runs that were left out because the run was made again; ``broken``
+    ``superseded`` counts traces of failed runs that were left out because the run succeeded later; ``broken``
     lines that are no traces, which now lie in a file ``broken-*.jsonl``; ``live`` shards that are being
     written and were left alone. Sizes are the bytes of all files of traces.
     """
@@ -128,7 +127,6 @@ class _Compactor:
         self._place, self._files, self._most, self._derive = place, files_of(place), max_bytes, derive
         self._reading = Reading(place)
         self._done: set[TraceKey] = set()
-        self._failed: Counter[TraceKey] = Counter()
         self._output: _Output | None = None
         self._written: list[str] = []
         self._traces = self._superseded = self._broken = 0
@@ -137,14 +135,10 @@ class _Compactor:
         self._files.remove_unfinished()
         before = self._size()
         self._remove_held()
-        live = {name for name in self._place.names() if self._place.is_live(name)}
-        self._name_apart(live)
-        for key, status in self._reading.endings():
-            if status == "error":
-                self._failed[key] += 1
-            else:
-                self._done.add(key)
-        names = self._place.names()
+        self._name_apart()
+        names = self._place.names()  # what others begin from here on is left alone
+        self._done = self._reading.done()
+        live = {name for name in names if self._place.is_live(name)}
         held = self._reading.covered(names)
         for name in self._inputs([name for name in names if name not in live]):
             self._take(name, held)
@@ -155,13 +149,13 @@ class _Compactor:
             files=tuple(self._written), bytes_before=before, bytes_after=self._size(),
         )  # fmt: skip
 
-    def _name_apart(self, live: set[str]) -> None:
+    def _name_apart(self) -> None:
         """Gives files whose names may come again, such as traces.jsonl, names that will not.
 
         Footers name what they hold: a later file of that name would be taken for it.
         """
         for name in self._place.names():
-            if not (is_parquet(name) or is_shard_name(name) or name in live):
+            if not (is_parquet(name) or is_shard_name(name) or self._place.is_live(name)):
                 self._files.rename(name, unique_name())
 
     def _inputs(self, names: list[str]) -> list[str]:
@@ -173,19 +167,16 @@ class _Compactor:
         return [name for name in names if name in wanted] if wanted - small or len(small) > 1 else []
 
     def _is_stale(self, name: str) -> bool:
-        failed = (
-            row.columns["key"]
-            for row in self._reading.rows(name, ("key", "status"), {})
-            if row.columns["status"] == "error"
-        )
-        return any(key in self._done or self._failed[key] > 1 for key in failed)
+        rows = self._reading.rows(name, ("key", "status"), {})
+        return any(row.columns["status"] == "error" and row.columns["key"] in self._done for row in rows)
 
     def _take(self, name: str, held: Spans) -> None:
         """Moves the records of a file to the output, or to more than one."""
         items: Iterator[Line | Row]
         if is_parquet(name):
             spans, size, _ = self._footer(name)
-            spans = [span for span in spans if span[0] in self._place.names()]
+            there = set(self._place.names())
+            spans = [span for span in spans if span[0] in there]
             items = self._reading.rows(name, ("record",), held)
         else:
             spans, size = [], self._place.size(name)
@@ -206,24 +197,18 @@ class _Compactor:
             self._open(spans).hold(name, start, size)
 
     def _move(self, text: bytes, output: _Output, where: str) -> None:
-        record = parse_record(text)
-        row = None
-        if record is not None:
-            current = migrate(record, where=where)
-            row = record_row(current, _text(text, record, current))
+        row = _row(text, where)
+        if row is None:
+            trace = parse_line(text, where=where)  # which takes more than we write, such as "2" for 2
+            row = None if trace is None else _row(format_line(trace), where)
         if row is None:
             output.add_broken(text)
             self._broken += 1
-        elif row["status"] == "error" and self._is_superseded(row["key"]):
+        elif row["status"] == "error" and row["key"] in self._done:
             self._superseded += 1
         else:
             output.add(row)
             self._traces += 1
-
-    def _is_superseded(self, key: TraceKey) -> bool:
-        """Whether a failed run was made again; of several that failed, the last one stays."""
-        self._failed[key] -= 1
-        return key in self._done or self._failed[key] > 0
 
     def _open(self, spans: list[Span]) -> _Output:
         """The output, which holds what an input held in its turn, as long as that is still there."""
@@ -255,10 +240,19 @@ class _Compactor:
         return sum(map(self._place.size, self._place.names()))
 
 
+def _row(line: bytes, where: str) -> dict[str, Any] | None:
+    record = parse_record(line)
+    if record is None:
+        return None
+    current = migrate(record, where=where)
+    return record_row(current, _text(line, record, current))
+
+
 def _text(line: bytes, record: dict[str, Any], current: dict[str, Any]) -> str:
     """The JSON of a record: as it was written, unless that was by another version."""
     if current is record:
-        return line.decode().strip()
+        with suppress(UnicodeDecodeError):  # lone surrogates, not escaped
+            return line.decode().strip()
     try:
         return orjson.dumps(current).decode()
     except TypeError:  # lone surrogates
