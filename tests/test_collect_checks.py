@@ -31,6 +31,14 @@ def test_a_store_that_is_a_problem_file_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["sums.jsonl"]
 
 
+def test_a_store_in_a_folder_of_problems_is_refused(tmp_path: Path) -> None:
+    """Compacted traces have a question and an answer, too."""
+    write_problems(tmp_path / "sums.jsonl", sums(2))
+    with pytest.raises(ConfigError, match=r"`store=.*/traces` lies in `problems=.*Pass another `--store`"):
+        check_outputs(config(tmp_path, tmp_path / "traces"))
+    check_outputs(config(tmp_path / "sums.jsonl", tmp_path / "traces"))
+
+
 def test_a_store_that_is_an_evaluation_set_is_refused(tmp_path: Path) -> None:
     file = write_problems(tmp_path / "sums.jsonl", sums(2))
     held_out = write_problems(tmp_path / "test.jsonl", sums(1))
@@ -65,3 +73,22 @@ def test_a_summary_that_cannot_be_written_is_refused_before_the_run(tmp_path: Pa
             config(problems, tmp_path / "traces", summary=tmp_path / name, patience=0), say=lambda line: None
         )
     assert not (tmp_path / "traces").exists()
+
+
+@pytest.mark.parametrize(
+    ("store", "summary", "named"),
+    [
+        ("traces", "sums.jsonl", "problems"),
+        ("one.jsonl", "one.jsonl", "store"),
+        ("traces", "traces/traces-1.jsonl", "store"),
+    ],
+)
+def test_a_summary_spoils_neither_problems_nor_traces(
+    tmp_path: Path, store: str, summary: str, named: str
+) -> None:
+    problems = write_problems(tmp_path / "sums.jsonl", sums(2))
+    (tmp_path / "traces").mkdir()
+    match = rf"`summary=.*{summary}` is a file of `{named}=.*`, which it would spoil\. Pass another"
+    with pytest.raises(ConfigError, match=match):
+        check_outputs(config(problems, tmp_path / store, summary=tmp_path / summary))
+    check_outputs(config(problems, tmp_path / store, summary=tmp_path / "traces" / "summary.json"))

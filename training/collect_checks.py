@@ -8,26 +8,46 @@ import tempfile
 from pathlib import Path
 
 from supercorrect_agent.errors import ConfigError
-from supercorrect_agent.store.places import LocalPlace, find_place
+from supercorrect_agent.store.places import LocalPlace, find_place, in_reading_order
 from training.config import CollectionConfig
 
 
 def check_outputs(config: CollectionConfig) -> None:
-    """Checks that the store is none of the problem files, and that the summary can be written.
+    """Checks that the store is not among the problems, and that the summary spoils neither.
 
     Raises:
-        ConfigError: It is one, or it cannot.
+        ConfigError: It is, or it does, or it cannot be written.
     """
     place = find_place(config.store)
-    if isinstance(place, LocalPlace) and place.is_file:
-        for argument, source in [("problems", config.problems), *(("held_out", s) for s in config.held_out)]:
-            if _holds(source, place.path):
+    sources = [("problems", config.problems), *(("held_out", source) for source in config.held_out)]
+    if isinstance(place, LocalPlace):
+        for argument, source in sources:
+            if place.is_file and _holds(source, place.path):
                 raise ConfigError(
                     f"`store={config.store}` is a file of `{argument}={source}`: traces would be appended to "
                     "the problems. Pass another `--store`, such as a folder."
                 )
+            if os.path.isdir(source) and _holds(source, place.path):
+                raise ConfigError(
+                    f"`store={config.store}` lies in `{argument}={source}`: traces would be read as "
+                    "problems. Pass another `--store`."
+                )
     if config.summary is not None:
+        spoiled = [f"{name}={source}" for name, source in sources if _holds(source, config.summary)]
+        if isinstance(place, LocalPlace) and _is_of_store(place, config.summary):
+            spoiled.append(f"store={config.store}")
+        if spoiled:
+            raise ConfigError(
+                f"`summary={config.summary}` is a file of `{spoiled[0]}`, which it would spoil. Pass another."
+            )
         _check_summary(config.summary)
+
+
+def _is_of_store(place: LocalPlace, file: Path) -> bool:
+    """Whether a file of this name holds traces there."""
+    if place.is_file:
+        return file.resolve() == place.path.resolve()
+    return file.parent.resolve() == place.path.resolve() and bool(in_reading_order([file.name]))
 
 
 def _holds(source: str, file: Path) -> bool:
