@@ -101,8 +101,10 @@ def test_a_run_that_failed_is_kept_and_tried_again(monkeypatch: pytest.MonkeyPat
 
 def test_nothing_is_stored_when_no_run_succeeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"first 4 problems all failed.*no sheet"):
-        run(monkeypatch, make_pupil(count=0), tmp_path)
+        run(monkeypatch, make_pupil(count=0), tmp_path, summary=tmp_path / "summary.json")
     assert list(open_store(tmp_path)) == []
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["stopped"].startswith("The first 4 problems all failed")
 
 
 def call_main(monkeypatch: pytest.MonkeyPatch, *flags: str) -> int:

@@ -14,14 +14,26 @@ import pytest
 from rich.console import Console
 
 from supercorrect_agent.errors import ConfigError, DataError
+from supercorrect_agent.prompts import DEFAULT_PROMPTS
 from supercorrect_agent.sandbox.world import generate_problems
 from supercorrect_agent.store import Claims, TraceKey, open_store, trace_key
-from supercorrect_agent.types import Call, Critique, Inspection, Problem, Round, Solution, Trace, Verdict
+from supercorrect_agent.types import (
+    Call,
+    Chosen,
+    Critique,
+    Inspection,
+    Problem,
+    Round,
+    Solution,
+    Trace,
+    Verdict,
+)
 from tests.collecting_runs import collect, config, counts, each_once, solves, stored, sums, write_problems
 from tests.commands import run_cli
 from tests.model_server import ModelServer, model_server, says
 from training import collect as module
-from training.collect import ProblemCollector
+from training.collect import ProblemCollector, prices_of
+from training.collect_estimate import estimate_collection
 from training.collect_tally import Tally, failure_reason
 from training.collect_work import Work, take_part
 from training.config import CollectionConfig
@@ -122,6 +134,15 @@ class TestParts:
     def test_bounds(self, part: str) -> None:
         with pytest.raises(ConfigError, match="part"):
             make_config(CollectionConfig, {"part": part})
+
+
+def test_a_store_at_a_file_address_is_shared_too(server: ModelServer, tmp_path: Path) -> None:
+    problems = write_problems(tmp_path / "sums.jsonl", sums(10))
+    with Claims(tmp_path / "traces") as other:
+        assert other.claim(key(3))
+        store = f"file://{tmp_path}/traces"
+        summary = collect(config(problems, server.url, store, max_seconds=1))  # type: ignore[arg-type]
+    assert (summary["collected"], summary["left"]) == (9, 1)
 
 
 def test_two_parts_make_a_whole(server: ModelServer, tmp_path: Path) -> None:
@@ -261,6 +282,20 @@ class TestErrorsOfOneProblem:
             "error already kept", "error already kept", "max_errors", "max_errors",
         ]  # fmt: skip
 
+    def test_errors_of_another_question_under_the_same_id_are_not_its_own(self, tmp_path: Path) -> None:
+        """Two problem files that count from 1, in one store, and a run that goes on."""
+        first = self.collect(tmp_path)
+        other = Problem(id="p1", question="What is 90 plus 5?", answer="95")
+        with open_store(tmp_path / "before") as store:
+            for made in (first[0], first[2]):  # 100 and 200
+                store.append(made.model_copy(update={"problem": other}))
+            store.append(first[3].model_copy(update={"sample": 5}))
+        (tmp_path / "traces").rename(tmp_path / "gone")
+        (tmp_path / "before").rename(tmp_path / "traces")
+        traces = self.collect(tmp_path)
+        own = [bool(trace.rounds) for trace in traces if trace.problem.question != other.question]
+        assert own == [True, False, True, False, False, False]
+
     def test_a_later_run_knows_the_earlier_ones_errors(self, tmp_path: Path) -> None:
         first = self.collect(tmp_path)
         kept = [trace for trace in first if trace.sample < 2]
@@ -295,9 +330,8 @@ class TestTally:
         earlier = [{"critique": critique, "inspections": [failed]}]
         mended = Round(critique=critique, inspections=(passed,), solution=solution, verdict=right)
         mended = Round.model_validate({**mended.model_dump(), "revisions": earlier})
-        tally.add(
-            trace("corrected", solution=solution, verdict=wrong, rounds=(mended,), calls=(student, teacher))
-        )
+        fields = {"solution": solution, "verdict": wrong, "rounds": (mended,), "chosen": Chosen(index=1)}
+        tally.add(trace("corrected", calls=(student, teacher), **fields))
         tally.add(trace("error", error="student: ConnectionError: 'p1' at port 17"))
         lost = Round(critique=critique, inspections=(failed,))
         tally.add(trace("quarantined", solution=solution, verdict=wrong, rounds=(lost,)))
@@ -314,6 +348,14 @@ class TestTally:
         assert tally.line().startswith("collect: 4/5 traces, ")
         assert "cost 0.01" in tally.line()
         assert "right at first 33.3%" in tally.line()
+
+    def test_right_in_the_end_is_the_solution_that_was_chosen(self) -> None:
+        """A right attempt that the student spoiled after a critique, and stood by in the end."""
+        tally = Tally(total=1, skipped=0)
+        right, wrong = Verdict(status="correct"), Verdict(status="incorrect")
+        spoiled = Round(critique=Critique(step=1), solution=Solution(raw="y"), verdict=wrong)
+        tally.add(trace("unchanged", solution=Solution(raw="x"), verdict=right, rounds=(spoiled,)))
+        assert (tally.right_first, tally.right_final) == (1, 1)
 
     def test_an_attempt_that_cannot_be_scored_is_neither_right_nor_wrong(self) -> None:
         """Of one right, one wrong and two without a target, one of two is right."""
@@ -406,7 +448,20 @@ class TestDryRun:
         problems = write_problems(tmp_path / "sums.jsonl", sums(10))
         collect(config(problems, server.url, tmp_path / "traces", n=4))
         found = collect(config(problems, server.url, tmp_path / "traces", dry_run=True))
-        assert (found["skipped"], found["runs"]) == (4, 6)
+        assert (found["skipped"], found["runs"], found["problems"]) == (4, 6, 6)
+
+    def test_the_sampled_problems_are_spread_over_all(self) -> None:
+        """Of 1,999 problems every second is looked at: 500 of 40 characters and 500 of 140."""
+        made = [Problem(id=f"{i}", question="x" * (40 if i < 1000 else 140)) for i in range(1999)]
+        settings = CollectionConfig.model_validate(
+            {"student": "vllm:m@http://127.0.0.1:9", "write_template": False, "max_rounds": 0,
+             "review_correct": False, "estimate": {"chars_per_token": 1}}
+        )  # fmt: skip
+        mixed, short = (
+            estimate_collection(settings, problems, 1000, DEFAULT_PROMPTS, prices_of(settings))
+            for problems in (made, made[:1])
+        )
+        assert mixed["tokens_in"]["student"] - short["tokens_in"]["student"] == 1000 * 50
 
 
 class TestCommandLine:
@@ -425,6 +480,16 @@ class TestCommandLine:
         assert result.exit_code == 0
         assert "usage: supercorrect collect" in result.stdout
         assert "--max_total_tokens" in result.stdout
+
+    def test_a_terminal_is_left_as_it_was_by_an_error_before_the_first_problem(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        screen = StringIO()
+        bar = Bar("collect", Console(file=screen, force_terminal=True))
+        monkeypatch.setattr(module, "_show", lambda as_json: bar)
+        assert module.main(["--problems", "nosuch.jsonl"]) == 2
+        assert "nosuch.jsonl" in capsys.readouterr().err
+        assert screen.getvalue().rfind("\x1b[?25h") > screen.getvalue().rfind("\x1b[?25l") >= 0
 
     def test_a_misspelt_flag_is_one_sentence(self) -> None:
         result = run_cli("collect", "--problmes", "x")

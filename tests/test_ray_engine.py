@@ -139,3 +139,31 @@ def test_passes_go_on_while_the_store_grows() -> None:
     run = passes([1, 0, 1], stored=True)
     run._pass_until_done(RAY, None, [unit(2), unit(3)])
     assert run.plans == []
+
+
+def failed(run: RayRun, number: int) -> None:
+    trace = trace_of(problem(number)).model_copy(update={"status": "error", "error": "student: 401"})
+    run._take({"failure": "", "trace": trace.model_dump_json(), "stored": True})
+
+
+def test_a_row_of_failures_stops_the_run() -> None:
+    """64 in a row, of which none failed before."""
+    store = MemoryTraceStore()
+    problems = [problem(number) for number in range(200)]
+    failures = Counter({trace_key(each, 0): 1 for each in problems[:100]})
+    work = Work(problems, samples=1, done=set(), failures=failures, retry_failed=2)
+    settings = CollectionConfig(engine="ray", concurrency=32)
+    run = RayRun(
+        settings, work, store, Tally(total=200, skipped=0), Lines(lambda line: None), standing=store.done
+    )
+    run._take({"failure": "", "trace": trace_of(problem(199)).model_dump_json(), "stored": True})
+    for number in range(64):
+        failed(run, number)
+    assert not run.stop.asked.is_set()  # they all failed before: each on its own account
+    run._take({"failure": "", "trace": trace_of(problem(198)).model_dump_json(), "stored": True})
+    for number in range(100, 163):
+        failed(run, number)
+    assert not run.stop.asked.is_set()
+    failed(run, 163)
+    assert run.stop.reason == "the last 64 problems all failed: student: 401"
+    assert "The collection stopped, for the last 64" in str(run.failure)

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from supercorrect_agent.errors import SuperCorrectError
 from supercorrect_agent.graph import create_collecting_graph
 from supercorrect_agent.limits import CallLimits, with_limits
 from supercorrect_agent.models import load_chat_model
@@ -31,6 +32,7 @@ from supercorrect_agent.pacing import Pacing
 from supercorrect_agent.problems import ProblemReport, decontaminate, load_problems
 from supercorrect_agent.state import CollectConfig
 from supercorrect_agent.store import Claims, JsonlTraceStore, open_store
+from supercorrect_agent.store.places import RemotePlace, find_place
 from supercorrect_agent.types import Problem, Trace
 from training.collect_checks import check_outputs
 from training.collect_estimate import estimate_collection, estimate_lines
@@ -88,14 +90,18 @@ def run_collect(
         tally = Tally(total=work.total, skipped=work.skipped, prices=prices_of(config))
         _count_dropped(tally, report, work)
         runner: Runner | RayRun | None = None
+        failure = ""
         try:
             if work.total:
                 runner = _make_run(config, work, store, tally, show, on_trace)
                 running = runner.run()
                 if running is not None:  # Ray has an event loop in each actor, and none here
                     asyncio.run(running)
+        except SuperCorrectError as error:
+            failure = str(error)
+            raise
         finally:
-            summary = _end(config, tally, runner, show)
+            summary = _end(config, tally, runner, show, failure)
     if runner is not None and runner.stop.signal is not None:
         raise KeyboardInterrupt if runner.stop.signal == signal.SIGINT else SystemExit(EXIT_TERMINATED)
     return summary
@@ -209,7 +215,7 @@ def _errors_count(config: CollectionConfig) -> bool:
 @contextlib.contextmanager
 def _claims(config: CollectionConfig) -> Iterator[Claims | None]:
     """Shares the work with other processes on the store; at an address each has to be given a part."""
-    if "://" in str(config.store) or config.engine == "ray":
+    if config.engine == "ray" or isinstance(find_place(config.store), RemotePlace):
         yield None
         return
     claims = Claims(config.store)
@@ -252,11 +258,11 @@ def _count_dropped(tally: Tally, report: ProblemReport, work: Work) -> None:
 
 
 def _end(
-    config: CollectionConfig, tally: Tally, runner: Runner | RayRun | None, show: Show
+    config: CollectionConfig, tally: Tally, runner: Runner | RayRun | None, show: Show, failure: str
 ) -> dict[str, Any]:
     """Says and writes the summary; a disk that is full must not hide what ended the run."""
     stopped = runner.stop.reason if runner else ""
-    summary = {**tally.summary(), "stopped": stopped or None}
+    summary = {**tally.summary(), "stopped": stopped or failure or None}
     for line in tally.details():
         show.say(line)
     if stopped:
@@ -280,7 +286,7 @@ def _estimate(
 ) -> dict[str, Any]:
     work = _find_work(config, problems, store, None)
     prompts = resolve_prompts(config.prompts, config.student)
-    found = estimate_collection(config, problems, work.total, prompts, prices_of(config))
+    found = estimate_collection(config, work.problems, work.total, prompts, prices_of(config))
     dropped: Counter[str] = report.dropped
     for line in [*report.lines(), *estimate_lines(found)]:
         show.say(line)
@@ -323,7 +329,11 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "training.col
     words = [word for word in words if word != "--json"]
 
     def run(config: CollectionConfig) -> None:
-        summary = run_collect(config, show=_show(as_json))
+        show = _show(as_json)
+        try:
+            summary = run_collect(config, show=show)
+        finally:
+            show.close()  # an error before the first problem would leave a terminal without its cursor
         if as_json:
             print(json.dumps(summary, indent=2))
 

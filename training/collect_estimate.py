@@ -40,7 +40,7 @@ def estimate_collection(
         ``problems``, ``runs``; by role ``calls``, ``tokens_in``, ``tokens_out`` and ``cost``; ``seconds``
         (None without a rate); and ``assumptions``, one sentence each.
     """
-    sample = problems[:: max(1, len(problems) // SAMPLED)][:SAMPLED]
+    sample = problems[:: max(1, -(-len(problems) // SAMPLED))]  # from the beginning to the end
     count = _counter(config)
     calls: Counter[str] = Counter()
     tokens_in: Counter[str] = Counter()

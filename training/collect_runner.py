@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from supercorrect_agent.errors import ModelError, StoreError
-from supercorrect_agent.store import TraceStore
+from supercorrect_agent.store import TraceKey, TraceStore, trace_key
 from supercorrect_agent.types import Problem, Trace
 from training.collect_stop import Budgets, Stop, heed_signals
 from training.collect_tally import Tally
@@ -47,7 +47,7 @@ class Runner:
         tally: Counts them.
         show: Shows how far it is.
         standing: Reads anew what is in the store: what is done, and how often what failed.
-        known_errors: Wrong answers already kept, by problem.
+        known_errors: Wrong answers already kept, as of `kept_errors`.
         on_trace: Is shown each trace after it was stored.
     """
 
@@ -61,7 +61,7 @@ class Runner:
         show: Show,
         *,
         standing: Callable[[], Standing],
-        known_errors: Mapping[str, list[str]] | None = None,
+        known_errors: Mapping[TraceKey, list[str]] | None = None,
         on_trace: Callable[[Trace], None] | None = None,
     ) -> None:
         self.config, self.work, self.store, self.collector = config, work, store, collector
@@ -147,10 +147,10 @@ class Runner:
             if number and self._stops():
                 self.work.give_back(unit[number:])
                 break
-            known = tuple(self._known.get(item.problem.id, ()))
+            known = tuple(self._known.get(problem_key(item.problem), ()))
             trace = await self.collector.collect(item.problem, item.sample, known)
             self._keep(trace)
-        self._known.pop(unit[0].problem.id, None)
+        self._known.pop(problem_key(unit[0].problem), None)
 
     def _keep(self, trace: Trace) -> None:
         self.tally.add(trace)
@@ -178,7 +178,7 @@ class Runner:
         """Remembers a wrong answer that was kept, for the later samples of its problem."""
         answer = kept_error(trace)
         if answer is not None:
-            self._known.setdefault(trace.problem.id, []).append(answer)
+            self._known.setdefault(problem_key(trace.problem), []).append(answer)
 
     def _give_up_if_hopeless(self) -> None:
         """A first failure may be the problem's; when nothing at all succeeds, a model is not there."""
@@ -192,27 +192,40 @@ class Runner:
 
     def _stop_if_lost(self, trace: Trace) -> None:
         lost = self.collector.lost
-        if (
-            not lost
-            and not self.work.retrying
-            and self.tally.row >= max(LEAST_ROW, 2 * self.config.concurrency)
-        ):
-            lost = f"the last {self.tally.row} problems all failed: {_reason(trace)}"
+        if not lost and not self.work.retrying:
+            lost = row_of_failures(self.tally, self.config.concurrency, trace)
         if lost and self.failure is None:
             self.stop.ask(lost)
-            self.failure = ModelError(
-                f"The collection stopped, for {lost}. What was finished is stored, failed runs too; the same "
-                "command goes on once the cause is mended."
-            )
+            self.failure = stopped_for(lost)
 
 
-def kept_errors(traces: Iterable[Trace]) -> dict[str, list[str]]:
-    """The wrong answers that were kept so far, by problem."""
-    found: dict[str, list[str]] = {}
+def row_of_failures(tally: Tally, concurrency: int, trace: Trace) -> str:
+    """Why a collection whose last runs all failed is to stop, or empty."""
+    if tally.row < max(LEAST_ROW, 2 * concurrency):
+        return ""
+    return f"the last {tally.row} problems all failed: {_reason(trace)}"
+
+
+def stopped_for(lost: str) -> ModelError:
+    """What a collection ends with that stopped because a server is gone or everything fails."""
+    return ModelError(
+        f"The collection stopped, for {lost}. What was finished is stored, failed runs too; the same "
+        "command goes on once the cause is mended."
+    )
+
+
+def problem_key(problem: Problem) -> TraceKey:
+    """Tells problems apart also where two files use one id."""
+    return trace_key(problem, 0)
+
+
+def kept_errors(traces: Iterable[Trace]) -> dict[TraceKey, list[str]]:
+    """The wrong answers that were kept so far, by `problem_key`."""
+    found: dict[TraceKey, list[str]] = {}
     for trace in traces:
         answer = kept_error(trace)
         if answer is not None:
-            found.setdefault(trace.problem.id, []).append(answer)
+            found.setdefault(problem_key(trace.problem), []).append(answer)
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from supercorrect_agent.inspector.report import CRITIQUES, TEMPLATES, InspectionReport
+from supercorrect_agent.store.summary import final_verdict
 from supercorrect_agent.types import Trace
 from training.critiques import not_criticised
 from training.free_reviews import FreeReviews
@@ -63,11 +64,11 @@ class Tally:
             self.tokens[call.role] += call.input_tokens + call.output_tokens
             self.tokens_in[call.role] += call.input_tokens
         if trace.solution is not None and trace.verdict is not None:
-            verdicts = [trace.verdict, *(round_.verdict for round_ in trace.rounds if round_.verdict)]
+            final = final_verdict(trace)
             self.attempts += 1
             self.scored += trace.verdict.status != "unscored"
             self.right_first += trace.verdict.correct
-            self.right_final += verdicts[-1].correct
+            self.right_final += final is not None and final.correct
         self.inspections.add(trace)
         self.free_reviews.add(trace)
         reason = not_criticised(trace)

@@ -48,6 +48,7 @@ class Work:
         total: Attempts to make.
         elsewhere: Units that another process has in hand.
         begun: Whether any attempt was made before.
+        problems: Those of which attempts are missing.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Work:
     ) -> None:
         self.skipped = self.given_up = self.total = 0
         self.elsewhere: deque[Unit] = deque()
+        self.problems: list[Problem] = []
         self._failures, self._claims = failures, claims
         fresh: list[Unit] = []
         again: list[Unit] = []
@@ -80,6 +82,7 @@ class Work:
                 else:
                     missing.append(item)
             self.total += len(missing)
+            self.problems += [missing[0].problem] if missing else []
             for unit in [tuple(missing)] if together else [(item,) for item in missing]:
                 if unit:
                     (again if any(failures[item.key] for item in unit) else fresh).append(unit)
@@ -92,6 +95,10 @@ class Work:
     def retrying(self) -> bool:
         """Whether all is drawn but what failed before."""
         return self._fresh <= 0
+
+    def failed_before(self, key: TraceKey) -> bool:
+        """Whether an attempt failed in an earlier run."""
+        return self._failures[key] > 0
 
     def draw(self) -> Unit | None:
         """The next attempts, claimed; None: there are none that another process has not in hand."""

@@ -24,7 +24,14 @@ from supercorrect_agent.errors import ConfigError, ModelError, StoreError
 from supercorrect_agent.store import TraceKey, TraceStore, open_store, trace_key
 from supercorrect_agent.store.places import RemotePlace
 from supercorrect_agent.types import Problem, Trace
-from training.collect_runner import GIVE_UP_AFTER, Collects, kept_error
+from training.collect_runner import (
+    GIVE_UP_AFTER,
+    Collects,
+    kept_error,
+    problem_key,
+    row_of_failures,
+    stopped_for,
+)
 from training.collect_stop import SIGNALS, Budgets, Stop
 from training.collect_tally import Tally
 from training.collect_work import Unit, Work
@@ -48,7 +55,7 @@ class RayRun:
         tally: Counts the traces.
         show: Shows how far it is.
         standing: Reads anew which attempts are done, after a pass.
-        known_errors: Wrong answers already kept, by problem.
+        known_errors: Wrong answers already kept, as of `kept_errors`.
         on_trace: Is shown each trace after it was stored.
     """
 
@@ -61,10 +68,11 @@ class RayRun:
         show: Show,
         *,
         standing: Callable[[], set[TraceKey]],
-        known_errors: Mapping[str, list[str]] | None = None,
+        known_errors: Mapping[TraceKey, list[str]] | None = None,
         on_trace: Callable[[Trace], None] | None = None,
     ) -> None:
         self.config, self.stop = config, Stop()
+        self.failure: ModelError | None = None
         self._work, self._store, self._tally, self._show = work, store, tally, show
         self._standing, self._on_trace = standing, on_trace
         self._known = dict(known_errors or {})
@@ -88,6 +96,8 @@ class RayRun:
                 if self.stop.asked.is_set():
                     break
         self._store_failures()
+        if self.failure is not None:
+            raise self.failure
 
     def _store_failures(self) -> None:
         if self._waiting and self._tally.errors == self._tally.done:
@@ -141,7 +151,7 @@ class RayRun:
             )
 
     def _pass(self, ray: Any, flag: Any, units: Sequence[Unit]) -> None:
-        rows = [{"unit": _packed(unit, self._known.get(unit[0].problem.id, ()))} for unit in units]
+        rows = [{"unit": _packed(unit, self._known.get(problem_key(unit[0].problem), ()))} for unit in units]
         actors = min(self.config.actors, -(-len(rows) // BATCH))
         each = -(-self.config.concurrency // actors)
         calls = max(1, -(-2 * each // (BATCH * _BATCHES_AT_ONCE)))  # so that none waits for a slow batch
@@ -171,13 +181,21 @@ class RayRun:
         trace = Trace.model_validate_json(row["trace"])
         self._tally.add(trace)
         if trace.status == "error":
-            self._failed.add(trace_key(trace.problem, trace.sample))
+            self._note_failure(trace)
         if not row["stored"]:
             self._waiting.append(trace)
             return
         if self._on_trace is not None:
             self._on_trace(trace)
         self._show.update(self._tally)
+
+    def _note_failure(self, trace: Trace) -> None:
+        key = trace_key(trace.problem, trace.sample)
+        self._failed.add(key)
+        lost = row_of_failures(self._tally, self.config.concurrency, trace)
+        if lost and self.failure is None and not self._work.failed_before(key):
+            self.stop.ask(lost)
+            self.failure = stopped_for(lost)
 
     def _look_at_budgets(self) -> None:
         spent = self._budgets.spent()
