@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from supercorrect_agent.errors import StoreError
-from supercorrect_agent.store import Claims, TraceKey, open_store, trace_key
+from supercorrect_agent.store import Claims, TraceKey, claims, open_store, trace_key
 from supercorrect_agent.types import Problem, Trace
 
 WORKER = """
@@ -121,6 +122,25 @@ def test_what_was_stored_stays_claimed_and_what_failed_does_not(tmp_path: Path) 
         assert gone.claim(key(3))
     with Claims(tmp_path) as mine:
         assert [mine.claim(key(number)) for number in (1, 2, 3)] == [False, True, True]
+
+
+def test_the_store_is_read_once_for_all_that_died_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        killed = Claims(tmp_path)
+        assert killed.claim(key(number))
+        assert killed._alive is not None
+        os.close(killed._alive)
+    reads: list[object] = []
+    monkeypatch.setattr(claims, "open_store", lambda path: reads.append(path) or open_store(path))
+    with Claims(tmp_path) as ours:
+        assert all(ours.claim(key(number)) for number in range(5))
+        assert len(reads) == 1
+        with Claims(tmp_path) as theirs:
+            assert not theirs.claim(key(0))
+            assert ours.claim(key(7))
+            assert not theirs.claim(key(7))
 
 
 def test_an_address_has_no_claims(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Self, TypeVar
 
 from supercorrect_agent.errors import StoreError
 from supercorrect_agent.store.jsonl import open_store
-from supercorrect_agent.store.locks import HAS_LOCKS, lock
+from supercorrect_agent.store.locks import HAS_LOCKS, is_locked, lock
 from supercorrect_agent.store.places import LocalPlace, find_place
 from supercorrect_agent.store.protocol import TraceKey
 
@@ -129,27 +129,23 @@ class Claims:
         return None if row is None or row[0] == dead else str(row[0])
 
     def _is_alive(self, owner: str) -> bool:
-        """Whether a process is at work; of one that is not, what it finished is read from the store, once."""
+        """Whether a process is at work; what those finished that are not is read from the store, at once."""
         if owner in self._dead:
             return False
-        try:
-            descriptor = os.open(self._owner_file(owner), os.O_RDWR)
-        except FileNotFoundError:
-            pass  # it took its leave
-        else:
-            try:
-                if not lock(descriptor, wait=False):
-                    return True
-            finally:
-                os.close(descriptor)
-        self._dead.add(owner)
-        self._finished |= open_store(self._path).done()  # after its death, so nothing of it is missing
+        if is_locked(self._owner_file(owner)):
+            return True
+        others = (file.stem for file in self._folder.glob("*.alive") if not is_locked(file))
+        self._dead |= {owner, *others}
+        self._finished |= open_store(self._path).done()  # after their death, so nothing of them is missing
         return False
 
     def _hold(self, owner: str) -> int | None:
         """Takes the lock that says that this process is alive, before it claims anything."""
-        descriptor = os.open(self._owner_file(owner), os.O_RDWR | os.O_CREAT, 0o666)
+        file = self._owner_file(owner)
+        unlocked = file.with_suffix(".new")  # under its own name, others would take it for dead
+        descriptor = os.open(unlocked, os.O_RDWR | os.O_CREAT, 0o666)
         lock(descriptor)
+        os.rename(unlocked, file)
         return descriptor
 
     def _owner_file(self, owner: str) -> Path:
