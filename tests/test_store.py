@@ -13,6 +13,7 @@ import pytest
 
 from supercorrect_agent.errors import StoreError
 from supercorrect_agent.store import JsonlTraceStore, TraceStore, open_store, summarize_traces
+from supercorrect_agent.store.lines import format_line
 from supercorrect_agent.types import Call, Chosen, Critique, Problem, Round, Solution, Step, Trace, Verdict
 
 
@@ -156,6 +157,15 @@ def test_a_record_that_is_no_trace_is_counted(tmp_path: Path) -> None:
     store.file.write_text('{"schema_version": 1, "problem": {"id": "p"}, "unknown": 1}\n')
     assert list(store) == []
     assert store.skipped == 1
+
+
+@pytest.mark.parametrize("index", [-1, 1, 3])
+def test_a_trace_that_chose_what_it_does_not_have_is_a_broken_line(tmp_path: Path, index: int) -> None:
+    line = format_line(make_trace(1, chosen=Chosen(index=index)))
+    (tmp_path / "traces.jsonl").write_bytes(line + format_line(make_trace(2)))
+    store = open_store(tmp_path)
+    assert [trace.id for trace in store] == ["trace-2"]
+    assert (store.skipped, store.broken[0].offset) == (1, 0)
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def parse_line(line: bytes, *, where: str) -> Trace | None:
     Raises:
         StoreError: A newer version of this package wrote it.
     """
+    trace = _parse(line, where)
+    if trace is None or not 0 <= trace.chosen.index <= len(trace.rounds):  # it chose what it does not have
+        return None
+    return trace
+
+
+def _parse(line: bytes, where: str) -> Trace | None:
     if line.startswith(_CURRENT):
         try:
             return Trace.model_validate_json(line)
