@@ -214,6 +214,22 @@ def test_an_output_at_an_address_that_is_there_is_replaced_only_by_force(folder:
     assert len(list(open_store("memory://once"))) == 3
 
 
+def test_every_session_has_a_file_of_its_own(tmp_path: Path) -> None:
+    with open_store(tmp_path / "traces") as store:
+        for number, name in enumerate(["a/b", "a:b", "a-b-2", "a-b", "a-b-2"]):
+            store.append(make_trace(number, id=name))
+    run_cli(
+        "traces", "export", str(tmp_path / "traces"), "--format", "sts", "--output", str(tmp_path / "out")
+    )
+    heads = {
+        file.name: json.loads(file.open().readline())["id"] for file in sorted((tmp_path / "out").iterdir())
+    }
+    assert heads == {
+        "a-b.jsonl": "a/b", "a-b-2.jsonl": "a:b", "a-b-2-2.jsonl": "a-b-2", "a-b-3.jsonl": "a-b",
+        "a-b-2-3.jsonl": "a-b-2",
+    }  # fmt: skip
+
+
 def test_an_export_to_an_address_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
     newer = {"schema_version": 99, "id": "n", "problem": {"id": "p", "question": "q"}, "status": "accepted"}
     with open_store(tmp_path) as store:

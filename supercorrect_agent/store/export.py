@@ -92,14 +92,18 @@ def export_sessions(traces: Iterable[Trace], output: str | Path) -> int:
     Raises:
         StoreError: The folder cannot be written.
     """
-    seen: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     write = _folder_writer(output)
+    written = 0
     for trace in traces:
-        name = _UNSAFE.sub("-", trace.id).strip(".-")[:100] or "trace"
-        seen[name] = seen.get(name, 0) + 1
-        again = f"-{seen[name]}" if seen[name] > 1 else ""
-        write(f"{name}{again}.jsonl", format_session(trace).encode())
-    return sum(seen.values())
+        name = id_name = _UNSAFE.sub("-", trace.id).strip(".-")[:100] or "trace"
+        while name in numbers:
+            numbers[id_name] += 1
+            name = f"{id_name}-{numbers[id_name]}"
+        numbers[name] = 1
+        write(f"{name}.jsonl", format_session(trace).encode())
+        written += 1
+    return written
 
 
 @contextmanager
