@@ -138,11 +138,19 @@ class TestParts:
 
 def test_a_store_at_a_file_address_is_shared_too(server: ModelServer, tmp_path: Path) -> None:
     problems = write_problems(tmp_path / "sums.jsonl", sums(10))
-    with Claims(tmp_path / "traces") as other:
-        assert other.claim(key(3))
-        store = f"file://{tmp_path}/traces"
-        summary = collect(config(problems, server.url, store, max_seconds=1))  # type: ignore[arg-type]
-    assert (summary["collected"], summary["left"]) == (9, 1)
+    other = Claims(tmp_path / "traces")
+    assert other.claim(key(3))
+    waited: list[str] = []
+
+    def say(line: str) -> None:
+        if "waiting for 1 that another process" in line:
+            waited.extend(trace.problem.id for trace in stored(tmp_path / "traces"))
+            other.close()
+
+    store: Any = f"file://{tmp_path}/traces"
+    assert collect(config(problems, server.url, store), say)["collected"] == 10
+    assert waited
+    assert "p3" not in waited
 
 
 def test_two_parts_make_a_whole(server: ModelServer, tmp_path: Path) -> None:
