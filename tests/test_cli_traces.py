@@ -318,7 +318,7 @@ def test_a_data_set_is_no_folder_at_an_address(
     result = run_cli(
         "traces", "export", str(training_store), "--format", "sft", "--output", "memory://a/rows"
     )
-    assert_one_sentence(result, 2, "`--output memory://a/rows` is a folder at an address", ".parquet")
+    assert_one_sentence(result, 2, "`output=memory://a/rows` is a folder at an address", ".parquet")
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import orjson
 
-from supercorrect_agent.errors import DataError
+from supercorrect_agent.errors import ConfigError, DataError
 from supercorrect_agent.prompts import DEFAULT_PROMPTS, PromptSet
 from supercorrect_agent.store import JsonlTraceStore
 from supercorrect_agent.store.export import new_file
+from supercorrect_agent.store.places import is_address
 from supercorrect_agent.types import Trace
 from training.dataset_folder import save_dataset, write_rows
 from training.manifest import Manifest
@@ -52,13 +53,19 @@ def export_rows(
         options: Those of `build_sft_dataset` or `build_preference_dataset` but ``test_share``.
 
     Raises:
+        ConfigError: The output is a folder at an address.
         DataError: There is no row, or the output cannot be written.
     """
+    name = str(output)
+    if is_address(output) and not name.endswith((".jsonl", ".parquet")):
+        raise ConfigError(
+            f"`output={output}` is a folder at an address, where no data set is written. End it with .jsonl "
+            "or .parquet, or pass a local folder."
+        )
     rows, manifest = build_rows(traces, kind, workers=workers, prompts=prompts, **options)
     if not len(rows):
         reasons = ", ".join(f"{reason}: {count}" for reason, count in manifest.dropped.items()) or "no traces"
         raise DataError(f"No training row is left for '{output}' ({reasons}). Collect more traces.")
-    name = str(output)
     if name.endswith(".jsonl"):
         _write_jsonl(output, rows)
     elif name.endswith(".parquet"):

@@ -170,14 +170,8 @@ def export(
 ) -> None:
     """Write traces, training rows (TRL's formats), or sessions (the Hub's trace viewer) to a file."""
     from supercorrect_agent.store.export import check_output
-    from supercorrect_agent.store.places import is_address
 
     _check_status(status)
-    if file_format in get_args(Kind) and is_address(output) and not output.endswith((".jsonl", ".parquet")):
-        raise ConfigError(
-            f"`--output {output}` is a folder at an address, where no data set is written. End it with "
-            ".jsonl or .parquet, or pass a local folder."
-        )
     check_output(path, output, force=force)
     with _reading(path) as traces:
         filtered = status is not None or problem is not None or limit is not None
