@@ -219,6 +219,19 @@ def test_a_folder_gives_the_files_of_its_split(tmp_path: Path) -> None:
         load_problems(tmp_path / "set", split="moon")
 
 
+@pytest.mark.parametrize("folder", ["set", "set/", "./set", "./set/", "set//", "set/.", "other/../set/"])
+def test_a_folder_gives_the_files_of_its_split_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    write(tmp_path / "set", "train.jsonl", "test.jsonl", ".train.jsonl")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert [problem.question for problem in load_problems(folder)] == ["train.jsonl"]
+    monkeypatch.chdir(tmp_path / "set")
+    for here in (".", "./", "../set"):
+        assert [problem.question for problem in load_problems(here, split="test")] == ["test.jsonl"]
+
+
 def test_a_folder_without_splits_is_read_as_a_whole_and_a_pattern_too(tmp_path: Path) -> None:
     folder = tmp_path / "train" / "set"  # the name of a folder above says nothing
     write(folder, "b.jsonl", "a.jsonl", "contest.jsonl")

@@ -178,8 +178,6 @@ def _plain(text: str) -> str:
     """Lower case; accents, full-width and raised characters as the plain ones."""
     if text.isascii():  # nearly every question, at a tenth of the time
         return text.lower()
-    if text.isascii():
-        return text.lower()
     folded = unicodedata.normalize("NFKD", text).casefold()
     return "".join(c for c in folded if not unicodedata.combining(c))
 

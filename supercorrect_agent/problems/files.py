@@ -73,9 +73,9 @@ def find_files(source: str, split: str) -> list[str]:
         is_folder = os.path.isdir(source)
         if not is_folder and (os.path.exists(source) or not glob.has_magic(source)):
             return [source]
-        root = source
-        every = (str(path) for path in Path(source).rglob("*")) if is_folder else glob.iglob(source)
-        files = sorted(path for path in every if Path(path).is_file())
+        root = os.path.normpath(source)
+        walked = (os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)
+        files = sorted(path for path in (walked if is_folder else glob.iglob(source)) if os.path.isfile(path))
     if is_folder:
         files = _of_split(source, root, _with_rows(files, root), split)
     if not files:
