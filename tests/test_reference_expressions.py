@@ -142,3 +142,25 @@ def test_any_text_can_be_read(text: str) -> None:
         first_false(equation)
     for number in read_numbers(text, words=True):
         assert 0 <= number.start < number.end <= len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "stated", "false"),
+    [
+        # an index is part of a name and no number
+        (r"A_1 = 4 \times 4 = 16", 16, False),
+        (r"\text{Cost}_{2} = 4 \times 4 = 17", 17, True),
+        # a row of an environment that begins with "=" goes on with the row before
+        ("\\begin{align*}\nA_1 &= 4 \\times 4 \\\\\n&= 16\n\\end{align*}", 16, False),
+        ("\\begin{align*}\nA_{12} &= 4 + 6 \\\\[2pt]\n&= 12\n\\end{align*}", 12, True),
+    ],
+)
+def test_indices_and_rows_of_latex(text: str, stated: int, false: bool) -> None:
+    (equation,) = (one for one in read_equations(text) if len(one.sides) > 1)
+    assert equation.sides[-1].value == stated
+    assert (first_false(equation) is not None) == false
+
+
+@pytest.mark.parametrize("text", ["8:55 + 90 = 10:25", "9:15 + 45 = 10:00", "2:3 = 4:6", "2x_1 + 3 = 7"])
+def test_times_ratios_and_letters_with_an_index_claim_no_arithmetic(text: str) -> None:
+    assert [first_false(equation) for equation in read_equations(text)] == [None]

@@ -98,7 +98,10 @@ class Parser:
         if node is None:
             return None
         last = self.tokens[self.at - 1]
-        if open_left:
+        of_time = self._is_colon(begun - 1) or self._is_colon(self.at)
+        if of_time and isinstance(node, Number):
+            node = Name("?")
+        elif open_left or of_time:
             node = Operation("+", Name("?"), node)
         return Side(node, self.tokens[begun].start, last.end)
 
@@ -126,7 +129,7 @@ class Parser:
         if kind != "word":
             return False
         word = self.tokens[self.at].text
-        if len(word) == 1:
+        if _is_letter(word):
             return self._kind(1) in ("+", "-", "*", "/", "^", "=", "~") or (
                 self.at > 0 and self.tokens[self.at - 1].kind in ("=", "~")
             )
@@ -239,7 +242,7 @@ class Parser:
     def _coefficient(self, number: Number, depth: int) -> Node:
         """``2x`` and ``3(x + 1)`` are products."""
         token = self.tokens[self.at] if self.at < len(self.tokens) else None
-        if token is None or token.kind != "word" or len(token.text) > 1 or not self._adjacent():
+        if token is None or token.kind != "word" or not _is_letter(token.text) or not self._adjacent():
             return number
         self.at += 1
         name: Node = Name(token.text)
@@ -294,7 +297,7 @@ class Parser:
         kind = self._kind()
         if kind not in ("word", "/", "(") or (kind == "(" and self._adjacent()):
             return number
-        if kind == "word" and self._adjacent() and len(self.tokens[begun].text) == 1:
+        if kind == "word" and self._adjacent() and _is_letter(self.tokens[begun].text):
             return number
         self._skip_unit()
         if self.at == begun:
@@ -349,6 +352,13 @@ class Parser:
         says = self._is_word(at) and self.tokens[at].text.lower() in _SAYS_IS
         return at + 1 if says and at + 1 < len(self.tokens) and self.tokens[at + 1].kind in "=~" else None
 
+    def _is_colon(self, at: int) -> bool:
+        """Whether a token is the colon of a time or a ratio, such as 8:55."""
+        before, colon, behind = (self.tokens[i : i + 1] for i in (at - 1, at, at + 1))
+        if at < 1 or not behind or colon[0].text != ":" or {before[0].kind, behind[0].kind} != {"num"}:
+            return False
+        return before[0].end == colon[0].start and colon[0].end == behind[0].start
+
     def _is_word(self, at: int) -> bool:
         return at < len(self.tokens) and self.tokens[at].kind == "word"
 
@@ -358,6 +368,11 @@ class Parser:
 
     def _word(self, ahead: int = 0) -> str:
         return self.tokens[self.at + ahead].text.lower() if self._kind(ahead) == "word" else ""
+
+
+def _is_letter(word: str) -> bool:
+    """Whether a word is a letter, perhaps with an index: ``x`` or ``x_1``."""
+    return len(word.partition("_")[0]) == 1
 
 
 def _takes_part(node: Node) -> bool:

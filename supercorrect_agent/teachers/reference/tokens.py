@@ -17,6 +17,7 @@ MAX_DIGITS: Final = 40
 """Characters of a number that is still read as one."""
 
 _NUMBER = r"(?:\d{1,3}(?:(?:,|\{,\}|\\!?,)\d{3})+(?![\d])|\d{1,3}(?:[ ]000)+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+_INDEX = r"(?:_(?:\{[^{}\n]{0,40}\}|\d{1,9}|[^\W\d_](?![^\W\d_])))"  # A_1 is a name, not A and a 1
 _TOKEN = re.compile(
     rf"""
     (?P<ordinal>\d+(?:st|nd|rd|th)\b)
@@ -30,8 +31,10 @@ _TOKEN = re.compile(
   | (?P<percent>\\?%)
   | (?P<bracket>\\left\b|\\right\b|\\[()\[\]])
   | (?P<text>\\(?:text|mathrm|textbf|mathbf|boxed|textrm|mbox)\s?(?=\{{))
+  | (?P<row>\\\\(?:\[[^\]\n]{{0,9}}\])?[^\S\n]*\n?)
   | (?P<command>\\[A-Za-z]+|\\.)
-  | (?P<word>[^\W\d_]{{2,}}(?:['’-][^\W\d_]{{2,}}|['’][^\W\d_])*|[^\W\d_](?:['’][^\W\d_]+)?)
+  | (?P<word>(?:[^\W\d_]{{2,}}(?:['’-][^\W\d_]{{2,}}|['’][^\W\d_])*|[^\W\d_](?:['’][^\W\d_]+)?){_INDEX}?)
+  | (?P<index>(?<=\}}){_INDEX})
   | (?P<open>[(\[{{])
   | (?P<close>[)\]}}])
   | (?P<equals>[=])
@@ -133,8 +136,10 @@ def _read(match: re.Match[str]) -> Token | None:
     kind, text, start, end = match.lastgroup or "", match[0], match.start(), match.end()
     if kind == "word":
         return Token(_WORD_SIGNS.get(text.lower(), kind), text, start, end)
-    if kind in ("skip", "bracket", "text"):
+    if kind in ("skip", "bracket", "text", "index"):
         return None
+    if kind == "row":
+        return Token("stop", "\n", start, end)
     if kind == "num":
         value = read_number(text)
         return Token("stop" if value is None else "num", text, start, end, value)
