@@ -222,3 +222,77 @@ def test_hostile_text_is_judged_and_nothing_hangs(text: str) -> None:
     assert len(found.cause) < 2_000
     hostile = Problem.create(text, answer="3", reference_solution=text)
     assert find((text, "The answer is 4."), hostile) is not None
+
+
+@pytest.mark.parametrize(
+    ("steps", "answer", "step"),
+    [
+        (RIGHT, "45", 4),  # 45 is the third step's result; the fourth comes to 270
+        ((*RIGHT, "So the answer is 45."), "45", 5),
+        (("14 x 3 = 42, 14 + 42 = 56, 56 - 11 = 45 and 45 x 6 = 270.",), "56", 1),
+    ],
+)
+def test_right_steps_with_another_answer_are_not_called_wrong(
+    steps: tuple[str, ...], answer: str, step: int
+) -> None:
+    finding = find(steps, answer=answer)
+    assert finding is not None
+    assert (finding.kind, finding.step) == ("answer", step)
+    assert finding.cause == f"The steps come to 270, but the answer stated is {answer}."
+    kept = "" if step > 4 else f"{steps[step - 1]} "
+    assert finding.correction == f"{kept}The answer is 270."
+
+
+@pytest.mark.parametrize(
+    ("true", "stated"),
+    [
+        ("270", r"\frac{540}{2}"), ("270", r"2.7 \times 10^2"), ("Tom", r"\text{Tom}"), ("B", "(B) 270"),
+        ("3/4", r"\frac{3}{4}"), ("25%", "0.25"), ("10.5", r"10\frac{1}{2}"), ("2, 3", "3, 2"), ("-5", "-5"),
+        ("12:30", "12:30"),
+    ],
+)  # fmt: skip
+def test_a_right_answer_is_known_however_it_is_written(true: str, stated: str) -> None:
+    assert find(RIGHT, ORCHARD.model_copy(update={"answer": true}), stated) is None
+
+
+@pytest.mark.parametrize(
+    ("true", "stated"), [("-5", "5"), ("5", "-5"), ("12:30", "11:30"), ("2, 3", "1, 3"), ("Tom", "Mira")]
+)
+def test_a_wrong_answer_that_ends_alike_is_wrong_and_the_correction_has_the_true_one(
+    true: str, stated: str
+) -> None:
+    finding = find(RIGHT, ORCHARD.model_copy(update={"answer": true}), stated)
+    assert finding is not None
+    assert finding.correction == f"The answer is {true}."
+
+
+def test_the_sign_of_an_answer_in_the_last_step_counts() -> None:
+    debt = Problem.create("Ann has $3 and owes $8. What is she worth?", answer="-5",
+                          reference_solution="She is worth 3-8=<<3-8=-5>>-5 dollars.")  # fmt: skip
+    assert find(("She is worth 3 - 8 = -5 dollars.",), debt) is None
+    assert find(("She is worth 3 - 8 = $-5.",), debt) is None
+    assert find(("She is worth 8 - 3 = 5 dollars.",), debt) is not None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "corrected"),
+    [
+        # 14 + 42 is 56; the value is announced before it is worked out
+        ("They pick 58 crates, because 14 + 42 = 58.", "They pick 56 crates, because 14 + 42 = 56."),
+        ("Together **58** crates (14 + 42 = 58).", "Together **56** crates (14 + 42 = 56)."),
+        # another operation: 14 + 42, not 42 - 14
+        ("They pick 28 crates, because 42 - 14 = 28.", "They pick 56 crates, because 14 + 42 = 56."),
+        (r"It is \(\$42 - \$14 = \$28\).", r"It is \(14 + 42 = \$56\)."),
+        ("It is $42 - 14 = 28$ crates.", "It is $14 + 42 = 56$ crates."),
+        ("They pick 28 crates (42 - 14).", "They pick 56 crates (14 + 42 = 56)."),
+    ],
+)
+def test_a_correction_leaves_no_wrong_value_and_no_torn_sign_behind(wrong: str, corrected: str) -> None:
+    stated = "58" if "58" in wrong else "28"
+    rest = (
+        f"They sell {stated} - 11 = {int(stated) - 11} crates.",
+        f"{int(stated) - 11} x 6 = {6 * (int(stated) - 11)}",
+    )
+    finding = find((RIGHT[0], wrong, *rest))
+    assert finding is not None
+    assert (finding.step, finding.correction) == (2, corrected)

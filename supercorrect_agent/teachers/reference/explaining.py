@@ -11,7 +11,7 @@ from supercorrect_agent.teachers.reference.expressions import read_equations
 from supercorrect_agent.teachers.reference.finding import Finding, Kind
 from supercorrect_agent.teachers.reference.formulas import Formulas
 from supercorrect_agent.teachers.reference.knowledge import Knowledge, Work
-from supercorrect_agent.teachers.reference.mending import mend
+from supercorrect_agent.teachers.reference.mending import announce, mend
 from supercorrect_agent.teachers.reference.nodes import (
     Negated,
     Node,
@@ -23,6 +23,7 @@ from supercorrect_agent.teachers.reference.nodes import (
 )
 from supercorrect_agent.teachers.reference.reading import Computed, Reading
 from supercorrect_agent.teachers.reference.shadows import key, shadow, shadows_of
+from supercorrect_agent.teachers.reference.statements import states_another_answer
 
 _MAX_LEAD = 6  # works that a correction catches up on
 
@@ -51,7 +52,8 @@ def explain_slip(
     if wrong.computed or not isinstance(wrong.node, Number):
         correction = f"{expression} = {value}"
     else:
-        correction = mend(text, wrong.node, slip.true, given)
+        earlier = {number.value for numbers in reading.numbers[:step] for number in numbers}
+        correction = mend(text, wrong.node, slip.true, given | earlier)
     return Finding(step + 1, "slip", cause, correction, confidence)
 
 
@@ -97,6 +99,8 @@ class _Place:
 
     @cached_property
     def kind(self) -> Kind:
+        if states_another_answer(self.formulas) == self.step:
+            return "answer"
         if self._answered:
             return "beyond" if self.suspect is not None else "answer"
         if self.suspect is None or self.need is None:
@@ -114,7 +118,7 @@ class _Place:
     @cached_property
     def cause(self) -> str:
         own, need = self._own, self._needed_equation
-        answer = _value(self.known.answer)
+        answer = self._true_answer
         if self.kind == "answer":
             return f"The steps come to {answer}, but the answer stated is {_value(self.reading.answer)}."
         if self.kind == "beyond":
@@ -131,13 +135,19 @@ class _Place:
     @cached_property
     def correction(self) -> str:
         if self.kind in ("answer", "beyond") or self.need is None:
-            return f"The answer is {_value(self.known.answer)}."
+            ending = f"The answer is {self._true_answer}."
+            right = self.kind == "answer" and self.suspect is not None
+            return f"{self.text.rstrip()} {ending}" if right else ending
         sentences = [_sentence(work, self._times) for work in self._catching_up]
         if self.suspect is not None and self._fits_in_place(self.suspect, self.need):
             sentences.append(self._in_place(self.suspect, self.need))
         else:
             sentences.append(_sentence(self.need, self._times))
         return " ".join(dict.fromkeys(sentences))
+
+    @property
+    def _true_answer(self) -> str:
+        return self.known.answer_text or _value(self.known.answer)
 
     @property
     def _answered(self) -> bool:
@@ -211,11 +221,15 @@ class _Place:
 
     def _in_place(self, suspect: Computed, need: Work) -> str:
         equation = suspect.equation
-        money = "$" if "$" in self.text[equation.start : equation.end] else ""
-        value = format_value(need.value)
-        head = f"{self.text[: equation.start].rstrip('$')}{write(need.node, self._times)} = {money}"
+        written = self.text[equation.start : equation.end]
+        money = "\\$" if "\\$" in written else "$" if "$" in written else ""
+        in_brackets = written[0] + written[-1] == "()" and written.count("(") == 1
+        bracket = "()" if in_brackets else ""
+        value, before = format_value(need.value), self.text[: equation.start].removesuffix(money)
+        head = f"{before}{bracket[:1]}{write(need.node, self._times)} = {money}"
         old = Number(suspect.stated, value, len(head), len(head) + len(value))
-        alone = f"{head}{value}{self.text[equation.end :]}"
+        alone = f"{head}{value}{bracket[1:]}{self.text[equation.end :]}"
+        alone, old = announce(alone, old, need.value, self.known.given | self.done)
         carried = mend(alone, old, need.value, self.known.given)
         return alone if any(map(first_false, read_equations(carried))) else carried
 
@@ -236,7 +250,9 @@ def _counts(node: Node) -> Counter[Fraction]:
 def _sentence(work: Work, times: str) -> str:
     """The work in words where there are any, else as an equation."""
     words = " ".join(work.sentence.split())
-    return words if 0 < len(words) <= 400 else f"{_equation(work, times)}."
+    if not 0 < len(words) <= 400:
+        return f"{_equation(work, times)}."
+    return words if words[-1] in ".!?:" else f"{words}."
 
 
 def _equation(work: Work, times: str) -> str:
@@ -249,7 +265,8 @@ def _value(value: Fraction | None) -> str:
 
 def tidy(text: str) -> str:
     """An expression on one line without stray brackets or a sign at its end."""
-    return " ".join(text.split()).strip(" =,.;:")
+    line = " ".join(text.split()).strip(" =,.;:")
+    return line[1:] if line.startswith("(") and line.count("(") > line.count(")") else line
 
 
 def write(node: Node, times: str = "x") -> str:

@@ -7,6 +7,9 @@ are bounded (``9^9^9`` has no value), and reading takes time linear in the text.
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
+
 from supercorrect_agent.teachers.reference.nodes import (
     Equation,
     Name,
@@ -43,8 +46,11 @@ __all__ = [
     "numbers_of",
     "read_equations",
     "read_expression",
+    "read_last",
     "read_numbers",
 ]
+
+_SIGNED = re.compile(r"(?:\A\s*|[=(:{,]\s*|[A-Za-z]\s+)(?:\\?\$)?[-\u2212]\\?\$?\Z")
 
 
 def read_equations(text: str) -> list[Equation]:
@@ -64,3 +70,12 @@ def read_expression(text: str) -> Node | None:
 def read_numbers(text: str, *, words: bool = False) -> list[Number]:
     """Every number of a text, mixed numbers and simple fractions as one; with ``words`` also "three"."""
     return list(Parser(read_tokens(text), text).numbers(words))
+
+
+def read_last(text: str) -> Fraction | None:
+    """The last number of a text, with the minus that belongs to it; None where there is none."""
+    numbers = read_numbers(text)
+    if not numbers:
+        return None
+    last = numbers[-1]
+    return -last.value if _SIGNED.search(text[max(0, last.start - 20) : last.start]) else last.value

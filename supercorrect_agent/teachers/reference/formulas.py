@@ -42,6 +42,10 @@ class Formulas:
         """Whether everything that a computation is made from is good."""
         return all(self.good(source) for source in self.reading.sources[index].values())
 
+    def answers(self, index: int) -> bool:
+        """Whether a computation is the reference's own formula of the answer."""
+        return self._answer is not None and key(self._answer) in {key(shade) for shade in self.shades[index]}
+
     def repeats(self, index: int) -> bool:
         """Whether a number that a value already holds is put to it once more: 45 - 11 with 45 = 56 - 11."""
         one = self.reading.computed[index]

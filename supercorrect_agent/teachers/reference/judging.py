@@ -8,18 +8,21 @@ from fractions import Fraction
 
 from supercorrect_agent.teachers.reference.evidence import Features, gather
 from supercorrect_agent.teachers.reference.explaining import explain, explain_slip
+from supercorrect_agent.teachers.reference.expressions import read_numbers
 from supercorrect_agent.teachers.reference.falsehoods import certain_falsehood
 from supercorrect_agent.teachers.reference.finding import Finding
 from supercorrect_agent.teachers.reference.formulas import Formulas
-from supercorrect_agent.teachers.reference.knowledge import Knowledge, build_knowledge
+from supercorrect_agent.teachers.reference.knowledge import MAX_TEXT, Knowledge, build_knowledge
 from supercorrect_agent.teachers.reference.reading import Reading, read_steps
-from supercorrect_agent.teachers.reference.statements import blamed
+from supercorrect_agent.teachers.reference.statements import blamed, states_another_answer
 from supercorrect_agent.teachers.reference.weights import WEIGHTS
 from supercorrect_agent.types import Problem
+from supercorrect_agent.verification import MathVerifier
 
 MAX_STEPS = 200
 """Steps that are judged; a solution with more is judged by its first ones."""
 
+_VERIFIER = MathVerifier(seconds=2.0)
 _ENDLESS = 12  # decimals past which a number is taken never to end
 
 
@@ -37,16 +40,29 @@ def find_error(problem: Problem, steps: Sequence[str], answer: str | None) -> Fi
     reading = read_steps(steps[:MAX_STEPS], answer)
     if not steps:
         return None
-    if is_right(reading, known):
+    if _is_right(problem, answer, reading, known):
         false = certain_falsehood(reading)
         return None if false is None else explain_slip(reading, false, 1.0, known.given)
     formulas = Formulas(reading, known)
     slip = next((one.step for one in reading.computed if one.slip), None)
     if slip is not None and not known.works:
         return explain(formulas, slip, 1.0)
+    misstated = states_another_answer(formulas)
+    if misstated is not None:
+        return explain(formulas, misstated, 1.0)
     scores = [weigh(features) for features in gather(formulas)]
     best = max(range(len(scores)), key=lambda step: (scores[step], -step))
     return explain(formulas, blamed(formulas, best), _share(scores, best))
+
+
+def _is_right(problem: Problem, answer: str | None, reading: Reading, known: Knowledge) -> bool:
+    """Whether the answer is the true one, by the verifier or, of a single number, within rounding."""
+    if answer is not None and problem.answer is not None:
+        status = _VERIFIER.verify(answer=answer, target=problem.answer).status
+        several = len(read_numbers(problem.answer[:MAX_TEXT])) > 1
+        if status == "correct" or (status == "incorrect" and several):
+            return status == "correct"
+    return is_right(reading, known)
 
 
 def is_right(reading: Reading, known: Knowledge) -> bool:

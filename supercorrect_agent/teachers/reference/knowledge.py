@@ -9,7 +9,7 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Final
 
-from supercorrect_agent.teachers.reference.expressions import read_equations, read_numbers
+from supercorrect_agent.teachers.reference.expressions import read_equations, read_last, read_numbers
 from supercorrect_agent.teachers.reference.nodes import (
     Negated,
     Node,
@@ -60,6 +60,7 @@ class Knowledge:
     derived_shadows: frozenset[float] = frozenset()
     origins: Mapping[Fraction, tuple[float, ...]] = field(default_factory=dict)
     question: str = ""
+    answer_text: str = ""
 
     def knows(self, value: Fraction) -> bool:
         return value in self.results or value in self.derived or value in self.given
@@ -96,6 +97,7 @@ def build_knowledge(question: str, reference: str, answer: str | None) -> Knowle
         frozenset(key(shade) for _, shade in ways) | frozenset(key(1 / shade) for _, shade in ways if shade),
         {value: tuple(shades[:3]) for value, shades in origins.items()},
         question[:MAX_TEXT],
+        (answer or "").strip(),
     )
 
 
@@ -109,9 +111,9 @@ def _given(question: str) -> Iterator[Fraction]:
 
 
 def _answer_value(answer: str | None, works: tuple[Work, ...]) -> Fraction | None:
-    numbers = read_numbers((answer or "")[:MAX_TEXT])
-    if numbers:
-        return numbers[-1].value
+    value = read_last((answer or "")[:MAX_TEXT])
+    if value is not None:
+        return value
     return works[-1].value if works and answer is None else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
@@ -18,16 +19,17 @@ _MOST: Final = 12
 def mend(text: str, number: Number, true: Fraction, given: Collection[Fraction] = ()) -> str:
     """The text with a value in place of a false number, and with what follows from that in the same text.
 
-    Behind it the old value becomes the new one, the equations that then compute with that are worked out
-    again, and whatever else is false beyond doubt is mended in the same way.
+    Around it the old value becomes the new one ("58 crates, because 14 + 42 = 58"), the equations that then
+    compute with that are worked out again, and whatever else is false beyond doubt is mended in the same way.
 
     Args:
         text: The step.
         number: The false number in it.
         true: What has to stand there.
-        given: The numbers of the problem, which stay where they are.
+        given: The numbers of the problem and of earlier steps, which stay where they are.
     """
     fresh: set[Fraction] = set()
+    text, number = announce(text, number, true, given)
     for _ in range(_MOST):
         known = {one.value for one in read_numbers(text) if one.start < number.start}.union(given)
         written = format_value(true)
@@ -40,6 +42,22 @@ def mend(text: str, number: Number, true: Fraction, given: Collection[Fraction] 
             break
         number, true = false
     return text
+
+
+def announce(text: str, number: Number, true: Fraction, given: Collection[Fraction]) -> tuple[str, Number]:
+    """The text with a value in place of a false number where it is stated earlier, and where that is now.
+
+    Where an equation computes with that number, or the problem has it, nothing changes.
+    """
+    sides = [side for equation in read_equations(text) for side in equation.sides if side.computed]
+    early = [one for one in read_numbers(text) if one.end <= number.start and one.value == number.value]
+    if number.value in given or any(side.start <= one.start < side.end for one in early for side in sides):
+        return text, number
+    written, length = format_value(true), len(text)
+    for one in reversed(early):
+        text = text[: one.start] + written + text[one.end :]
+    moved = len(text) - length
+    return text, replace(number, start=number.start + moved, end=number.end + moved)
 
 
 def _carry(text: str, start: int, old: Fraction, written: str) -> str:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Final
 
-from supercorrect_agent.teachers.reference.expressions import read_equations, read_numbers
+from supercorrect_agent.teachers.reference.expressions import read_equations, read_last, read_numbers
 from supercorrect_agent.teachers.reference.knowledge import MAX_TEXT
 from supercorrect_agent.teachers.reference.nodes import (
     Equation,
@@ -105,9 +105,9 @@ def read_steps(texts: Sequence[str], answer: str | None) -> Reading:
     computed = [
         one for step, group in enumerate(equations) for equation in group for one in _computed(step, equation)
     ]
-    value = _last_value(answer) if answer else None
+    value = read_last(answer[:MAX_TEXT]) if answer else None
     if value is None:
-        value = next((group[-1].value for group in reversed(numbers) if group), None)
+        value = next((value for text in reversed(cut) if (value := read_last(text)) is not None), None)
     return Reading(cut, tuple(computed[:MAX_COMPUTED]), equations, numbers, value)
 
 
@@ -131,11 +131,6 @@ def replay(node: Node, moved: dict[Fraction, Fraction | None]) -> Fraction | Non
         inner = replay(node.operand, moved)
         return None if inner is None else -inner
     return None
-
-
-def _last_value(text: str) -> Fraction | None:
-    numbers = read_numbers(text[:MAX_TEXT])
-    return numbers[-1].value if numbers else None
 
 
 def _computed(step: int, equation: Equation) -> list[Computed]:

@@ -24,6 +24,19 @@ def blamed(formulas: Formulas, step: int) -> int:
     )
 
 
+def states_another_answer(formulas: Formulas) -> int | None:
+    """The step (from 0) with another answer, where all computations are right and end at the true one."""
+    reading, known = formulas.reading, formulas.known
+    computed = reading.computed
+    if not known.works or not computed or computed[-1].stated != known.answer:
+        return None
+    if not formulas.answers(len(computed) - 1) or not set(formulas.standing) <= {"result", "derived"}:
+        return None
+    last, end = len(reading.texts) - 1, computed[-1].step
+    later = range(end + 1, last + 1)
+    return next((at for at in later if reading.answer in {one.value for one in reading.numbers[at]}), last)
+
+
 def states_result(formulas: Formulas, step: int) -> bool:
     """Whether a step has no equation and states a new result of the reference."""
     reading, known = formulas.reading, formulas.known
