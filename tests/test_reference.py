@@ -296,3 +296,21 @@ def test_a_correction_leaves_no_wrong_value_and_no_torn_sign_behind(wrong: str, 
     finding = find((RIGHT[0], wrong, *rest))
     assert finding is not None
     assert (finding.step, finding.correction) == (2, corrected)
+
+
+@pytest.mark.parametrize(
+    ("step", "corrected"),
+    [
+        # 14 + 42 is 56, and no "=" says what it is
+        ("They pick 58 crates (14 + 42).", "They pick 56 crates (14 + 42)."),
+        ("14 + 42 \u2192 58", "14 + 42 \u2192 56"),
+        ("Crates = 14 + 42\nCrates = 58", "Crates = 14 + 42\nCrates = 56"),
+        ("| crates | 14 + 42 | 58 |", "| crates | 14 + 42 | 56 |"),
+    ],
+)
+def test_a_slip_is_found_where_no_equals_sign_joins_value_and_computation(step: str, corrected: str) -> None:
+    finding = find((RIGHT[0], step, "They sell 58 - 11 = 47 crates.", "They get 47 x 6 = 282."))
+    assert finding is not None
+    assert (finding.step, finding.kind, finding.correction) == (2, "slip", corrected)
+    assert finding.cause.endswith(" is 56, not 58.")
+    assert find((RIGHT[0], corrected, *RIGHT[2:])) is None

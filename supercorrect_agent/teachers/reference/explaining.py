@@ -23,7 +23,7 @@ from supercorrect_agent.teachers.reference.nodes import (
 )
 from supercorrect_agent.teachers.reference.reading import Computed, Reading
 from supercorrect_agent.teachers.reference.shadows import key, shadow, shadows_of
-from supercorrect_agent.teachers.reference.statements import states_another_answer
+from supercorrect_agent.teachers.reference.statements import misstated, states_another_answer
 
 _MAX_LEAD = 6  # works that a correction catches up on
 
@@ -34,6 +34,9 @@ def explain(formulas: Formulas, step: int, confidence: float) -> Finding:
     slip = next((one for one in reading.computed if one.step == step and one.slip), None)
     if slip is not None:
         return explain_slip(reading, slip, confidence, formulas.known.given)
+    said = misstated(formulas, step)
+    if said is not None:
+        return _explain_misstated(formulas, said, confidence)
     place = _Place(formulas, step)
     return Finding(step + 1, place.kind, place.cause, place.correction, confidence)
 
@@ -54,6 +57,16 @@ def explain_slip(
     else:
         earlier = {number.value for numbers in reading.numbers[:step] for number in numbers}
         correction = mend(text, wrong.node, slip.true, given | earlier)
+    return Finding(step + 1, "slip", cause, correction, confidence)
+
+
+def _explain_misstated(formulas: Formulas, said: tuple[Computed, Number], confidence: float) -> Finding:
+    (one, stated), reading = said, formulas.reading
+    text, step = reading.texts[one.step], one.step
+    expression = tidy(text[one.side.start : one.side.end])
+    cause = f"{expression} is {format_value(one.true)}, not {format_value(stated.value)}."
+    earlier = {number.value for numbers in reading.numbers[:step] for number in numbers}
+    correction = mend(text, stated, one.true, formulas.known.given | earlier)
     return Finding(step + 1, "slip", cause, correction, confidence)
 
 

@@ -14,7 +14,7 @@ from supercorrect_agent.teachers.reference.finding import Finding
 from supercorrect_agent.teachers.reference.formulas import Formulas
 from supercorrect_agent.teachers.reference.knowledge import MAX_TEXT, Knowledge, build_knowledge
 from supercorrect_agent.teachers.reference.reading import Reading, read_steps
-from supercorrect_agent.teachers.reference.statements import blamed, states_another_answer
+from supercorrect_agent.teachers.reference.statements import blamed, misstated, states_another_answer
 from supercorrect_agent.teachers.reference.weights import WEIGHTS
 from supercorrect_agent.types import Problem
 from supercorrect_agent.verification import MathVerifier
@@ -47,9 +47,10 @@ def find_error(problem: Problem, steps: Sequence[str], answer: str | None) -> Fi
     slip = next((one.step for one in reading.computed if one.slip), None)
     if slip is not None and not known.works:
         return explain(formulas, slip, 1.0)
-    misstated = states_another_answer(formulas)
-    if misstated is not None:
-        return explain(formulas, misstated, 1.0)
+    plain = next((at for at in range(len(reading.texts)) if misstated(formulas, at)), None)
+    plain = states_another_answer(formulas) if plain is None else plain
+    if plain is not None:
+        return explain(formulas, plain, 1.0)
     scores = [weigh(features) for features in gather(formulas)]
     best = max(range(len(scores)), key=lambda step: (scores[step], -step))
     return explain(formulas, blamed(formulas, best), _share(scores, best))

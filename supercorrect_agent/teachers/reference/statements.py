@@ -6,7 +6,8 @@ from fractions import Fraction
 
 from supercorrect_agent.teachers.reference.formulas import Formulas
 from supercorrect_agent.teachers.reference.knowledge import COMMON
-from supercorrect_agent.teachers.reference.nodes import numbers_of
+from supercorrect_agent.teachers.reference.nodes import Number, numbers_of
+from supercorrect_agent.teachers.reference.reading import Computed
 
 
 def blamed(formulas: Formulas, step: int) -> int:
@@ -22,6 +23,32 @@ def blamed(formulas: Formulas, step: int) -> int:
     return min(
         (at for value in _unknown(formulas, step) for at in _stated(formulas, value, step)), default=step
     )
+
+
+def misstated(formulas: Formulas, step: int) -> tuple[Computed, Number] | None:
+    """The computation of a step that writes it without "=", and the other value that is stated beside it.
+
+    As in "The amount is 58 (14 + 42)." and "14 + 42 -> 58". Later steps compute with that value, or it is the
+    answer; None where there is no such value.
+    """
+    reading, given = formulas.reading, formulas.known.given
+    own = [index for index, one in enumerate(reading.computed) if one.step == step]
+    if len(own) != 1 or not formulas.good(own[0]):
+        return None
+    if any(len(equation.sides) > 1 for equation in reading.equations[step]):
+        return None
+    one = reading.computed[own[0]]
+    if abs(one.true) < 1:  # 2/3 of something
+        return None
+    later = (number for each in reading.computed if each.step > step for number in numbers_of(each.node))
+    before = (number for numbers in reading.numbers[:step] for number in numbers)
+    used = {reading.answer, *(number.value for number in later)} - given - {number.value for number in before}
+    outside = (
+        number for number in reading.numbers[step] if not one.side.start <= number.start < one.side.end
+    )
+    beside = {number.value: number for number in outside}
+    stated = [number for value, number in beside.items() if value in used]
+    return (one, stated[0]) if len(stated) == 1 and one.true not in beside else None
 
 
 def states_another_answer(formulas: Formulas) -> int | None:
