@@ -21,10 +21,26 @@ _DOUBTFUL = re.compile(
     r"[\\{}&_!?|<>\[\]~]"  # LaTeX that is left: roots, sets, factorials
     r"|(?<![A-Za-z])[b-wyzB-Z](?![A-Za-z])"  # an unknown; "x" stands between numbers, too
     r"|\d(?:[A-Z]|[a-z](?![a-z]))"
+    r"|(?<![A-Za-z\\])(?!(?:mm|cm|km|kg|mg|ml|lb|oz|ft|in|hr|of|to|is|up|at|on|by|an)(?![A-Za-z]))[a-zA-Z]{2}(?![A-Za-z])"
+    r"|\d[a-z]{3}(?![A-Za-z])"  # 2xyz
+    r"|(?<![\d.,])0\d"  # 0900 hours
     r"|/\s{0,3}\d{1,12}\s{0,3}%"
     r"|\d\s{0,2}-\s{0,2}\d{1,12}\s{0,2}-"  # a ratio, a date, a score
     r"|\d:\d"
 )
+_MEASURE = re.compile(
+    r"(?<![A-Za-z])(thousand|million|billion|dozen|pair|second|sec|minute|min|hour|hr|day|week|month|year"
+    r"|inch|in|feet|foot|ft|yard|yd|mile|mm|cm|km|m|meter|metre|kilometer|kilometre|ounce|oz|pound|lb|gram|g|kg"
+    r"|kilogram|ton|cup|pint|quart|gallon|ml|liter|litre|penny|nickel|dime|quarter|cent)(?:e?s)?"
+    r"(?![A-Za-z])",
+    re.IGNORECASE,
+)
+_SCALES = frozenset(("thousand", "million", "billion", "dozen", "pair"))
+_TIMES = re.compile(r"[*\u00d7\u00b7]|\\times|\\cdot|\dx\d|\sx\s", re.IGNORECASE)
+_PART_OFF = re.compile(r"[^%\s]\s{0,2}[-+]\s{0,2}[\d.]{1,12}\s?\\?%")  # 100 - 20%: of what?
+_FUNCTION = re.compile(r"(?:log|ln|sin|cos|tan|sqrt|root|gcd|lcm|max|min)\s{0,3}\Z", re.IGNORECASE)
+_OPENS = re.compile(r"(?:\\[(\[]|\*\*)\s{0,3}\Z")  # LaTeX's and Markdown's marks around a formula
+_CLOSES = re.compile(r"\A\s{0,3}(?:\\[)\]]|\*\*(?!\s{0,3}[\d(]))")
 _UNKNOWN_X = re.compile(r"(?<![A-Za-z\d ])x|x(?![A-Za-z\d $(])|\bx\s*=|=\s*x\b")
 _MONEY = re.compile(r"(?:\\?[$£€])+\Z")
 _SIGNS = r"[-+*/^{\[\\_|&%~\u00d7\u00b7\u00f7\u2212\u2013\u221a]"
@@ -65,14 +81,33 @@ def _is_certain(text: str, left: Side, right: Side) -> bool:
     written = _KNOWN_COMMAND.sub(" ", _FRACTION.sub("0", whole))
     if _DOUBTFUL.search(written) or _UNKNOWN_X.search(written):
         return False
-    if any(not _is_balanced(text[one.start : one.end]) for one in (left, right)):
+    if not all(map(_is_balanced, (whole, text[left.start : left.end], text[right.start : right.end]))):
         return False
-    before, behind = _MONEY.sub(" ", text[max(0, left.start - _NEAR) : left.start]), text[right.end :][:_NEAR]
+    behind = text[right.end :][:_NEAR]
+    if _is_of_two_units(whole, behind) or _PART_OFF.search(whole) or _is_rounded(left, right):
+        return False
+    before = _OPENS.sub("", _MONEY.sub(" ", text[max(0, left.start - _NEAR) : left.start]))
+    behind = _CLOSES.sub("", behind)
     if before.endswith("(") and behind.startswith(")"):  # a remark in brackets
         before, behind = before[:-1], behind[1:]
     if not left.computed and not (_ALONE.search(before) and text[left.start].isdigit()):
         return False  # "Third = 7 + 5", and "3 * 1 = 3*3 + 4*1" of a problem that defines a sign of its own
-    return not _BEFORE.search(before) and not _BEHIND.match(behind)
+    return not _BEFORE.search(before) and not _FUNCTION.search(before) and not _BEHIND.match(behind)
+
+
+def _is_of_two_units(whole: str, behind: str) -> bool:
+    """Whether units are converted in passing, as in "2 feet + 6 inches = 30 inches"; products are literal."""
+    word = re.match(r"\s{0,3}[A-Za-z]{1,12}", behind)
+    found = {unit.lower() for unit in _MEASURE.findall(whole + (word[0] if word else ""))}
+    return bool(len(found) > 1 or found & _SCALES) and _TIMES.search(whole) is None
+
+
+def _is_rounded(left: Side, right: Side) -> bool:
+    """Whether a whole number stands for the quotient next to it: 17 / 5 = 3, and 2 are left over."""
+    computed, stated = (left, right) if left.computed else (right, left)
+    if computed.value is None or stated.value is None or stated.value.denominator > 1:
+        return False
+    return computed.value.denominator > 1 and abs(computed.value - stated.value) < 1
 
 
 def _is_balanced(written: str) -> bool:
