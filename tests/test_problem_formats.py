@@ -127,6 +127,17 @@ def test_broken_rows_of_a_table_are_counted(tmp_path: Path) -> None:
         load_problems(file)
 
 
+def test_all_lines_that_an_unclosed_quote_swallows_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text('question,answer\n1?,1\n"2?,2\n3?,3\n4?,4\n')
+    report = ProblemReport()
+    assert [problem.question for problem in load_problems(file, report=report)] == ["1?"]
+    assert (report.kept, report.dropped) == (1, {"not CSV": 3})
+    assert report.places["not CSV"] == [f"{file}:{line}" for line in (3, 4, 5)]
+    with pytest.raises(DataError, match=r"p\.csv:3 is not CSV \(unexpected end of data\)"):
+        load_problems(file)
+
+
 def test_a_table_without_a_question_names_its_columns(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("Body;Answer\nx;1\n")
     pq.write_table(pa.table({"Body": ["x?"], "Answer": [1]}), tmp_path / "p.parquet")

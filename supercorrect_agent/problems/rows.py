@@ -122,15 +122,17 @@ def _csv(file: BinaryIO, path: str, columns: Columns, mark: str, limit: int) -> 
     reader = csv.reader(_csv_lines(file, limit, skipped), delimiter=mark, strict=True)
     header: list[str] = []
     while True:
+        begun = reader.line_num + 1
         try:
             values = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            where = f"{path}:{reader.line_num}"
-            yield Fault("not CSV", where, f"{where} is not CSV ({error}). Put texts in double quotes.")
+            why = f"is not CSV ({error}). Put texts in double quotes, and quotes in them twice."
+            for number in range(begun, reader.line_num + 1):  # a quote that is never closed takes them all
+                yield Fault("not CSV", f"{path}:{number}", f"{path}:{number} {why}")
             continue
-        where = f"{path}:{reader.line_num}"
+        where = f"{path}:{begun}"
         if skipped:
             skipped.clear()
             yield _long_line(where, limit)
