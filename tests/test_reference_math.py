@@ -430,3 +430,20 @@ def test_the_reference_teacher_judges_prose_and_writes_solutions() -> None:
     template, _ = teacher.write_solution(BOXES)
     assert template is not None
     assert (template.answer, template.model) == ("432", "reference")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        # each holds, and so does no part of it that ends in the middle of a product or a sum
+        "Thus 55^2 - 45^2 = (55+45)(55-45) = (100)(10) = 1000.",
+        "From x + 2*3 = 1006 we get x = 1000.",
+        "Because 2*500 = 1000x/x, and 5! = 120 = 2*60.",
+        "Now 2(3+497) = 1000 and 12/4 = 3x for x = 1.",
+    ],
+)
+def test_arithmetic_without_dollars_is_read_to_both_its_ends(step: str) -> None:
+    problem = Problem.create(
+        "What is $55^2 - 45^2$?", answer="1000", reference_solution=r"It is $100\cdot 10 = \boxed{1000}$."
+    )
+    assert locate_math(problem, [step, r"So it is $\boxed{1000}$."], "1000") is None

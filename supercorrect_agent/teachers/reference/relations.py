@@ -24,8 +24,12 @@ _INNER = re.compile(
 )
 _ARRAY = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
 _PLAIN = re.compile(
-    r"(?<![\w\\.$])[-(]?\$?\d[\d.,]{0,30}[)%]?(?:\s?[-+*/\u00d7\u00b7\u00f7^=]\s?\(?-?\$?[\d.,]{0,30}\d[)%]?)+"
+    r"(?<![\w\\.$)])[-(]?\$?\d[\d.,]{0,30}[)%]?(?:\s?[-+*/\u00d7\u00b7\u00f7^=]\s?\(?-?\$?[\d.,]{0,30}\d[)%]?)+"
     r"|(?<![\w\\])[a-zA-Z] ?= ?-?[\d.,/]{0,30}\d(?![\w^*])"
+)
+_JOINED_BEFORE = re.compile(r"\S[^\S\n]?[-+*/^\u00d7\u00b7\u2212][^\S\n]?\Z")
+_JOINED_BEHIND = re.compile(
+    r"[(!]|[A-Za-z](?![A-Za-z])|[^\S\n]?[-+*/^\u00d7\u00b7\u00f7\u2212][^\S\n]?[\w(\\]"
 )
 _BREAK = re.compile(
     r"\\\\(?:\[[^\]]*\])?|\\q?quad\b|\\(?:Rightarrow|Longrightarrow|implies|iff|Leftrightarrow|to|rightarrow"
@@ -96,7 +100,11 @@ def formulas_of(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _plain_between(text: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
-    return ((plain[0], *plain.span()) for plain in _PLAIN.finditer(text, start, end))
+    """What is read to both its ends: of (55+45)(55-45) = 1000 and x + 2*3 = 10 nothing is."""
+    for plain in _PLAIN.finditer(text, start, end):
+        joined = _JOINED_BEFORE.search(text[max(0, plain.start() - 4) : plain.start()])
+        if joined is None and _JOINED_BEHIND.match(text, plain.end()) is None:
+            yield plain[0], *plain.span()
 
 
 def _chains(text: str) -> Iterator[tuple[list[str], list[str], int | None, tuple[int, int]]]:
