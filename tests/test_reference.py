@@ -314,3 +314,17 @@ def test_a_slip_is_found_where_no_equals_sign_joins_value_and_computation(step: 
     assert (finding.step, finding.kind, finding.correction) == (2, "slip", corrected)
     assert finding.cause.endswith(" is 56, not 58.")
     assert find((RIGHT[0], corrected, *RIGHT[2:])) is None
+
+
+def test_a_value_that_only_equals_the_answer_does_not_answer_the_question() -> None:
+    """16 - (4 + 6) = 6, and 6 eggs are eaten: those of the first step are not the 6 that are left."""
+    eggs = Problem.create(
+        "Of 16 eggs Ann breaks 4 and eats 3 times 2. How many are left?",
+        answer="6",
+        reference_solution="She eats 3*2=<<3*2=6>>6 eggs.\nGone are 4+6=<<4+6=10>>10 eggs.\n"
+        "Left are 16-10=<<16-10=6>>6 eggs.",
+    )
+    finding = find(("She eats 3 x 2 = 6 eggs.", "Gone are 4 x 6 = 24 eggs.", "16 - 24 = -8 are left."), eggs)
+    assert finding is not None
+    assert (finding.step, finding.kind) == (2, "operation")
+    assert finding.correction == "Gone are 4 + 6 = 10 eggs."

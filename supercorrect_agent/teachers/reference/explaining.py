@@ -167,7 +167,7 @@ class _Place:
         """Whether the steps before have the answer, worked out and not by chance."""
         answer, formulas = self.known.answer, self.formulas
         for index, one in enumerate(self.reading.computed):
-            if one.step < self.step and one.stated == answer and formulas.good(index):
+            if one.step < self.step and one.stated == answer and formulas.answers(index):
                 return True
         bare = self.suspect is None and bool(self.reading.numbers[self.step])
         return bare and answer in self.done and answer not in self.known.given

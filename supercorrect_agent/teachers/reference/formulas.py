@@ -43,8 +43,10 @@ class Formulas:
         return all(self.good(source) for source in self.reading.sources[index].values())
 
     def answers(self, index: int) -> bool:
-        """Whether a computation is the reference's own formula of the answer."""
-        return self._answer is not None and key(self._answer) in {key(shade) for shade in self.shades[index]}
+        """Whether a computation is the reference's formula of the answer; a good one where there is none."""
+        if self._answer is None:
+            return self.good(index)
+        return key(self._answer) in {key(shade) for shade in self.shades[index]}
 
     def repeats(self, index: int) -> bool:
         """Whether a number that a value already holds is put to it once more: 45 - 11 with 45 = 56 - 11."""
@@ -90,7 +92,7 @@ class Formulas:
 
     @cached_property
     def _answer(self) -> float | None:
-        for work in self.known.works:
+        for work in reversed(self.known.works):
             if work.value == self.known.answer:
                 return next(iter(shadows_of(work.expanded, _plainly)), None)
         return None
