@@ -164,3 +164,10 @@ def test_indices_and_rows_of_latex(text: str, stated: int, false: bool) -> None:
 @pytest.mark.parametrize("text", ["8:55 + 90 = 10:25", "9:15 + 45 = 10:00", "2:3 = 4:6", "2x_1 + 3 = 7"])
 def test_times_ratios_and_letters_with_an_index_claim_no_arithmetic(text: str) -> None:
     assert [first_false(equation) for equation in read_equations(text)] == [None]
+
+
+def test_whole_numbers_with_decimals_written_behind_are_not_rounded() -> None:
+    """1250 - 540 is 710; but 33.33 x 3 = 100 has a rounded factor."""
+    assert first_false(read_equations("$1250 - $540 = $711.00")[0]) is not None
+    assert first_false(read_equations("$1250 - $540 = $710.00")[0]) is None
+    assert first_false(read_equations("33.33 x 3 = 100")[0]) is None

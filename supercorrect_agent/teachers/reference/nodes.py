@@ -185,7 +185,12 @@ def _sides_agree(left: Side, right: Side, approximate: bool) -> bool:
         return True
     if isinstance(left.node, Number) and agrees(other, left.node, approximate=approximate):
         return True
-    rounded = any(number.decimals >= 2 for number in numbers_of(left.node) + numbers_of(right.node))
+    numbers = numbers_of(left.node) + numbers_of(right.node)
+    if one.denominator == other.denominator == 1 and not any(
+        number.value.denominator > 1 for number in numbers
+    ):
+        return False  # 1250 - 540 = 711.00: nothing in it was rounded
+    rounded = any(number.decimals >= 2 for number in numbers)
     return rounded and abs(one - other) <= abs(one) / 500
 
 
