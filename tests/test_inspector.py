@@ -180,6 +180,8 @@ def test_a_false_equation_is_found_as_it_is_written(text: str, wrong: str) -> No
         "100 - 20% = 80, 100 + 10% = 110",
         "17 / 5 = 3 with 2 left over. 11 / 4 = 3 boxes. 200/3 = 67 (rounded)",
         "log 100 + 1 = 3",
+        "50 / 1/2 = 100",
+        "8 batches = 5.5 * 8 = 44 cups",
         r"2lw+2wh+2hl = 1704, 400-4ac=0, \frac{1}{2}bh=75, (1/2)(AB) = 5",
         "0900 - 0130 = 0730",
         "2 + 3 = 5**2 - 20",

@@ -24,7 +24,7 @@ _DOUBTFUL = re.compile(
     r"|(?<![A-Za-z\\])(?!(?:mm|cm|km|kg|mg|ml|lb|oz|ft|in|hr|of|to|is|up|at|on|by|an)(?![A-Za-z]))[a-zA-Z]{2}(?![A-Za-z])"
     r"|\d[a-z]{3}(?![A-Za-z])"  # 2xyz
     r"|(?<![\d.,])0\d"  # 0900 hours
-    r"|/\s{0,3}\d{1,12}\s{0,3}%"
+    r"|/\s{0,3}\d{1,12}\s{0,3}[%/]"  # 50 / 1/2: by a half?
     r"|\d\s{0,2}-\s{0,2}\d{1,12}\s{0,2}-"  # a ratio, a date, a score
     r"|\d:\d"
 )
@@ -90,8 +90,10 @@ def _is_certain(text: str, left: Side, right: Side) -> bool:
     behind = _CLOSES.sub("", behind)
     if before.endswith("(") and behind.startswith(")"):  # a remark in brackets
         before, behind = before[:-1], behind[1:]
-    if not left.computed and not (_ALONE.search(before) and text[left.start].isdigit()):
-        return False  # "Third = 7 + 5", and "3 * 1 = 3*3 + 4*1" of a problem that defines a sign of its own
+    alone = _ALONE.search(before) and re.fullmatch(r"[\d.,\s=]+", text[left.start : right.start])
+    if not left.computed and not alone:
+        # "Third = 7 + 5", "8 batches = 5.5 * 8 cups", and "3 * 1 = 3*3 + 4*1" of a problem's own sign
+        return False
     return not _BEFORE.search(before) and not _FUNCTION.search(before) and not _BEHIND.match(behind)
 
 
