@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from supercorrect_agent.grammar import without_boxes
 from supercorrect_agent.teachers.reference.explaining import write
 from supercorrect_agent.teachers.reference.expressions import (
     Equation,
@@ -39,8 +40,11 @@ class Made:
 
 
 def split_steps(reference: str) -> list[str]:
-    """A reference's lines without calculator marks and without the ``#### 42`` at its end."""
-    lines = (_MARK.sub("", line).strip() for line in reference.splitlines())
+    """A reference's lines without calculator marks and without the ``#### 42`` at its end.
+
+    Boxes are opened: one would go on stating the true answer where the last step states another.
+    """
+    lines = (_MARK.sub("", line).strip() for line in without_boxes(reference).splitlines())
     return [line for line in lines if line and not line.startswith("####")]
 
 

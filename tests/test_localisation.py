@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.localisation import f1, main, measure, read_labelled, share, solution_of, wilson
-from benchmarks.made_errors import make_right, make_wrong
+from benchmarks.made_errors import make_right, make_wrong, split_steps
 from supercorrect_agent.errors import DataError
 from supercorrect_agent.teachers import as_teacher
 
@@ -132,3 +132,8 @@ def test_the_report_is_json_and_a_sentence(tmp_path: Path, capsys: pytest.Captur
 def test_nothing_to_measure_is_said() -> None:
     with pytest.raises(SystemExit):
         main([])
+
+
+def test_a_made_solution_boxes_no_answer_but_its_own() -> None:
+    reference = "There are $24 - 8 = 16$ lamps,\nso the answer is $\\boxed{16}$."
+    assert split_steps(reference) == ["There are $24 - 8 = 16$ lamps,", "so the answer is $16$."]
