@@ -143,9 +143,7 @@ class Candidates:
     def __init__(self, seed: int, test_share: float) -> None:
         self._seed, self._test_share = seed, test_share
         self._rows, self._facts = Rows(), Rows()
-        self._keys: list[
-            bytes
-        ] = []  # of a million rows, so a few bytes each: place, trace, problem, question
+        self._keys: list[bytes] = []  # place, trace, problem, question: a few bytes each, of a million rows
         self._is_test = bytearray()
         self._kept: list[int] = []
 

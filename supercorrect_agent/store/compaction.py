@@ -24,7 +24,7 @@ from supercorrect_agent.store.lines import format_line, parse_line, parse_record
 from supercorrect_agent.store.locks import lock
 from supercorrect_agent.store.migrations import migrate
 from supercorrect_agent.store.moving import Files, files_of
-from supercorrect_agent.store.parquet import Span, TraceWriter, import_pyarrow, read_footer
+from supercorrect_agent.store.parquet import Span, TraceWriter, import_pyarrow
 from supercorrect_agent.store.places import LocalPlace, RemotePlace, find_place, unwritable
 from supercorrect_agent.store.protocol import TraceKey
 from supercorrect_agent.store.reading import Line, Reading, Row, Spans, is_parquet
@@ -162,7 +162,9 @@ class _Compactor:
         """All shards, and the Parquet files that are small or hold what a later run superseded."""
         shards = {name for name in names if not is_parquet(name)}
         stale = {name for name in names if is_parquet(name) and self._is_stale(name)}
-        small = {name for name in names if is_parquet(name) and self._footer(name)[2] < self._most // 4}
+        small = {
+            name for name in names if is_parquet(name) and self._reading.footer(name).size < self._most // 4
+        }
         wanted = shards | stale | small
         return [name for name in names if name in wanted] if wanted - small or len(small) > 1 else []
 
@@ -174,9 +176,10 @@ class _Compactor:
         """Moves the records of a file to the output, or to more than one."""
         items: Iterator[Line | Row]
         if is_parquet(name):
-            spans, size, _ = self._footer(name)
+            footer = self._reading.footer(name)
+            size = footer.rows
             there = set(self._place.names())
-            spans = [span for span in spans if span[0] in there]
+            spans = [span for span in footer.spans if span[0] in there]
             items = self._reading.rows(name, ("record",), held)
         else:
             spans, size = [], self._place.size(name)
@@ -228,13 +231,9 @@ class _Compactor:
         names = self._place.names()
         held = self._reading.covered(names)
         for name in names:
-            size = self._footer(name)[1] if is_parquet(name) else self._place.size(name)
+            size = self._reading.footer(name).rows if is_parquet(name) else self._place.size(name)
             if _reach(held.get(name, ())) >= size and not self._place.is_live(name):
                 self._files.remove(name, self._place.size(name))
-
-    def _footer(self, name: str) -> tuple[list[Span], int, int]:
-        with self._place.open(name) as file:
-            return read_footer(file, self._place.where(name))
 
     def _size(self) -> int:
         return sum(map(self._place.size, self._place.names()))

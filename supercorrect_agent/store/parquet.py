@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from supercorrect_agent.errors import StoreError
 from supercorrect_agent.store.columns import COLUMNS
@@ -151,8 +151,21 @@ def read_wanted(file: BinaryIO, wanted: Callable[[Any], Any], where: str) -> Ite
         start += batch.num_rows
 
 
-def read_footer(file: BinaryIO, where: str) -> tuple[list[Span], int, int]:
-    """What of which shards an open Parquet file holds, its rows, and their bytes before compression.
+class Footer(NamedTuple):
+    """What the footer of a Parquet file says.
+
+    ``spans``: what of which files it holds; ``size``: bytes of its rows before compression; ``versions``: by
+    what each derived column was worked out.
+    """
+
+    spans: list[Span]
+    rows: int
+    size: int
+    versions: dict[str, str]
+
+
+def read_footer(file: BinaryIO, where: str) -> Footer:
+    """The footer of an open Parquet file.
 
     Raises:
         StoreError: It is no Parquet file.
@@ -162,20 +175,12 @@ def read_footer(file: BinaryIO, where: str) -> tuple[list[Span], int, int]:
         entries = metadata.metadata or {}
         spans = json.loads(entries.get(_SPANS.encode(), b"[]"))
         groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-        size = sum(group.total_byte_size for group in groups)
-        return [(name, start, end) for name, start, end in spans], metadata.num_rows, size
-
-
-def read_versions(file: BinaryIO, where: str) -> dict[str, str]:
-    """By what each derived column of an open Parquet file was worked out.
-
-    Raises:
-        StoreError: It is no Parquet file.
-    """
-    with _reading(where):
-        entries = import_pyarrow().parquet.read_metadata(file).metadata or {}
-        versions: dict[str, str] = json.loads(entries.get(_VERSIONS.encode(), b"{}"))
-        return versions
+        return Footer(
+            [(name, start, end) for name, start, end in spans],
+            metadata.num_rows,
+            sum(group.total_byte_size for group in groups),
+            json.loads(entries.get(_VERSIONS.encode(), b"{}")),
+        )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from supercorrect_agent.errors import StoreError
 from supercorrect_agent.store.lines import parse_line, parse_record
@@ -14,6 +14,9 @@ from supercorrect_agent.store.migrations import migrate
 from supercorrect_agent.store.places import Place, unreadable
 from supercorrect_agent.store.protocol import BrokenLine, TraceKey, key_of
 from supercorrect_agent.types import Trace
+
+if TYPE_CHECKING:
+    from supercorrect_agent.store.parquet import Footer
 
 _NAMED = 100
 """So many broken lines are named; the others are only counted."""
@@ -70,16 +73,10 @@ class Reading:
 
     def derived(self, column: str, version: str) -> list[str]:
         """The Parquet files that have a derived column of this version, of which all rows count."""
-        from supercorrect_agent.store.parquet import read_versions
-
-        names = [name for name in self.place.names() if is_parquet(name)]
-        covered = self.covered(names)
-        found: list[str] = []
-        for name in names:
-            with self._open(name) as file:
-                if read_versions(file, self.place.where(name)).get(column) == version and name not in covered:
-                    found.append(name)
-        return found
+        footers = {name: self.footer(name) for name in self.place.names() if is_parquet(name)}
+        covered = {held for footer in footers.values() for held, _, _ in footer.spans}
+        ready = (name for name, footer in footers.items() if footer.versions.get(column) == version)
+        return [name for name in ready if name not in covered]
 
     def records_where(self, wanted: Callable[[Any], Any], but: Collection[str] = ()) -> Iterator[Line]:
         """The records of `traces_where` as lines, not looked into, without those of some files."""
@@ -167,14 +164,17 @@ class Reading:
     def covered(self, names: Iterable[str]) -> Spans:
         """What of the files lies in others, to which it was compacted."""
         spans: Spans = {}
-        for name in names:
-            if is_parquet(name):
-                from supercorrect_agent.store.parquet import read_footer
-
-                with self._open(name) as file:
-                    for held, start, end in read_footer(file, self.place.where(name))[0]:
-                        spans.setdefault(held, []).append((start, end))
+        for name in filter(is_parquet, names):
+            for held, start, end in self.footer(name).spans:
+                spans.setdefault(held, []).append((start, end))
         return spans
+
+    def footer(self, name: str) -> Footer:
+        """What the footer of a Parquet file says."""
+        from supercorrect_agent.store.parquet import read_footer
+
+        with self._open(name) as file:
+            return read_footer(file, self.place.where(name))
 
     def note_broken(self, line: Line) -> None:
         """Counts a line that is no trace, unless its writer is still at work on it."""
