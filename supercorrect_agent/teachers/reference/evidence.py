@@ -53,7 +53,7 @@ class _Scene:
             "pos": number / max(1, len(reading.texts) - 1),
         }
         self.seen |= {reading.computed[index].stated for index in own}
-        self.produced |= {one.value for one in reading.numbers[number]}
+        self.produced |= reading.values(number)
         return features
 
     @cached_property

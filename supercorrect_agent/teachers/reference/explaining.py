@@ -55,8 +55,7 @@ def explain_slip(
     if wrong.computed or not isinstance(wrong.node, Number):
         correction = f"{expression} = {value}"
     else:
-        earlier = {number.value for numbers in reading.numbers[:step] for number in numbers}
-        correction = mend(text, wrong.node, slip.true, given | earlier)
+        correction = mend(text, wrong.node, slip.true, given | reading.values_before(step))
     return Finding(step + 1, "slip", cause, correction, confidence)
 
 
@@ -65,8 +64,7 @@ def _explain_misstated(formulas: Formulas, said: tuple[Computed, Number], confid
     text, step = reading.texts[one.step], one.step
     expression = tidy(text[one.side.start : one.side.end])
     cause = f"{expression} is {format_value(one.true)}, not {format_value(stated.value)}."
-    earlier = {number.value for numbers in reading.numbers[:step] for number in numbers}
-    correction = mend(text, stated, one.true, formulas.known.given | earlier)
+    correction = mend(text, stated, one.true, formulas.known.given | reading.values_before(step))
     return Finding(step + 1, "slip", cause, correction, confidence)
 
 
@@ -100,7 +98,7 @@ class _Place:
     @cached_property
     def done(self) -> set[Fraction]:
         """The numbers that the steps before have."""
-        return {number.value for numbers in self.reading.numbers[: self.step] for number in numbers}
+        return self.reading.values_before(self.step)
 
     @cached_property
     def need(self) -> Work | None:
@@ -175,7 +173,7 @@ class _Place:
     @property
     def _strange(self) -> bool:
         """Whether a step has a number that is none of the problem's, or nothing is missing beside it."""
-        numbers = {number.value for number in self.reading.numbers[self.step]}
+        numbers = self.reading.values(self.step)
         found = self.known.given | self.known.results | self.done
         return bool(numbers) and (self.suspect is not None or self.need is None or not numbers <= found)
 

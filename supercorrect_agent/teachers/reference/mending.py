@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Final
@@ -33,7 +33,7 @@ def mend(text: str, number: Number, true: Fraction, given: Collection[Fraction] 
     for _ in range(_MOST):
         known = {one.value for one in read_numbers(text) if one.start < number.start}.union(given)
         written = format_value(true)
-        text = text[: number.start] + written + text[number.end :]
+        text = _put(text, [number], written)
         if number.value not in known:
             text = _carry(text, number.start + len(written), number.value, written)
             fresh |= {true} | {one.value for one in read_numbers(written)}
@@ -54,15 +54,18 @@ def announce(text: str, number: Number, true: Fraction, given: Collection[Fracti
     if number.value in given or any(side.start <= one.start < side.end for one in early for side in sides):
         return text, number
     written, length = format_value(true), len(text)
-    for one in reversed(early):
-        text = text[: one.start] + written + text[one.end :]
+    text = _put(text, early, written)
     moved = len(text) - length
     return text, replace(number, start=number.start + moved, end=number.end + moved)
 
 
 def _carry(text: str, start: int, old: Fraction, written: str) -> str:
     later = [number for number in read_numbers(text) if number.start >= start and number.value == old]
-    for number in reversed(later):
+    return _put(text, later, written)
+
+
+def _put(text: str, numbers: Sequence[Number], written: str) -> str:
+    for number in reversed(numbers):
         text = text[: number.start] + written + text[number.end :]
     return text
 

@@ -52,6 +52,14 @@ class Reading:
     numbers: tuple[tuple[Number, ...], ...]
     answer: Fraction | None
 
+    def values(self, step: int) -> set[Fraction]:
+        """What the numbers of a step (from 0) are worth."""
+        return {number.value for number in self.numbers[step]}
+
+    def values_before(self, step: int) -> set[Fraction]:
+        """The same of all steps before it."""
+        return {number.value for numbers in self.numbers[:step] for number in numbers}
+
     @cached_property
     def sources(self) -> tuple[dict[Fraction, int], ...]:
         """For each computation, which earlier one each of its numbers comes from (by value)."""

@@ -41,8 +41,7 @@ def misstated(formulas: Formulas, step: int) -> tuple[Computed, Number] | None:
     if abs(one.true) < 1:  # 2/3 of something
         return None
     later = (number for each in reading.computed if each.step > step for number in numbers_of(each.node))
-    before = (number for numbers in reading.numbers[:step] for number in numbers)
-    used = {reading.answer, *(number.value for number in later)} - given - {number.value for number in before}
+    used = {reading.answer, *(number.value for number in later)} - given - reading.values_before(step)
     outside = (
         number for number in reading.numbers[step] if not one.side.start <= number.start < one.side.end
     )
@@ -61,14 +60,13 @@ def states_another_answer(formulas: Formulas) -> int | None:
         return None
     last, end = len(reading.texts) - 1, computed[-1].step
     later = range(end + 1, last + 1)
-    return next((at for at in later if reading.answer in {one.value for one in reading.numbers[at]}), last)
+    return next((at for at in later if reading.answer in reading.values(at)), last)
 
 
 def states_result(formulas: Formulas, step: int) -> bool:
     """Whether a step has no equation and states a new result of the reference."""
     reading, known = formulas.reading, formulas.known
-    values = {number.value for number in reading.numbers[step]}
-    before = {number.value for numbers in reading.numbers[:step] for number in numbers}
+    values, before = reading.values(step), reading.values_before(step)
     new = values - known.given - before
     return not reading.equations[step] and bool(new) and values <= known.given | known.results | before
 
@@ -88,7 +86,7 @@ def _unknown(formulas: Formulas, step: int) -> set[Fraction]:
 def _stated(formulas: Formulas, value: Fraction, before: int) -> list[int]:
     """The first step that has a value, where it stands there without a computation."""
     reading = formulas.reading
-    first = next((at for at in range(before) if value in {one.value for one in reading.numbers[at]}), None)
+    first = next((at for at in range(before) if value in reading.values(at)), None)
     if first is None or reading.equations[first]:
         return []
     return [first]
